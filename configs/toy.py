@@ -1,0 +1,51 @@
+"""WGAN on points of the plane: `--config=configs/toy.py:DATA,CONSTRAINT` (arXiv 1704.00028, Figure 1).
+
+DATA is 8gaussians, 25gaussians or swissroll; CONSTRAINT is penalty or clip.
+
+Command:  python -m wgan_jax.train --config=configs/toy.py:swissroll,penalty --workdir=runs/swissroll
+Machine:  2 CPU cores
+
+Networks, batch, penalty weight and optimizers are those of the papers' toy scripts; they ran 100,000 iterations.
+"""
+
+from ml_collections import ConfigDict
+
+from wgan_jax.config import default
+from wgan_jax.errors import UserError
+
+DATA = ("8gaussians", "25gaussians", "swissroll")
+CONSTRAINTS = ("penalty", "clip")
+
+
+def get_config(choice: str = "8gaussians,penalty") -> ConfigDict:
+    data, _, constraint = choice.partition(",")
+    if data not in DATA or constraint not in CONSTRAINTS:
+        raise UserError(f"{choice!r}: must be one of {', '.join(DATA)}, a comma, and one of {', '.join(CONSTRAINTS)}")
+    c = default()
+    c.steps = 10_000
+    c.batch_size = 256
+    c.latent_dim = 2
+    c.steps_per_dispatch = 20
+    c.data.name = f"toy:{data}"
+    c.data.size = 0
+    c.data.channels = 2
+    for player in (c.generator, c.critic):
+        player.network = "mlp"
+        player.width = 512
+        player.depth = 3
+        player.activation = "relu"
+    if constraint == "penalty":
+        c.constraint.kind = "gradient_penalty"
+        c.constraint.weight = 0.1
+        for player in (c.generator, c.critic):
+            player.optimizer.name = "adam"
+            player.optimizer.learning_rate = 1e-4
+            player.optimizer.b1 = 0.5
+            player.optimizer.b2 = 0.9
+    else:
+        c.constraint.kind = "clip"
+        c.constraint.bound = 0.01
+        for player in (c.generator, c.critic):
+            player.optimizer.name = "rmsprop"
+            player.optimizer.learning_rate = 5e-5
+    return c

@@ -1,0 +1,40 @@
+"""Settings and small GANs that the tests share."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from wgan_jax.config import default
+
+
+def tiny_config(**changes) -> ConfigDict:
+    """A run on digits so small that it compiles and trains in seconds; `changes` are dotted keys with __ for dots."""
+    c = default()
+    c.steps = 12
+    c.batch_size = 8
+    c.n_critic = 2
+    c.latent_dim = 4
+    for player in (c.generator, c.critic):
+        player.width = 8
+        player.depth = 1
+    c.report.every = 4
+    c.report.samples_every = 4
+    c.report.checkpoint_every = 4
+    c.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
+    return c
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from wgan_jax import UserError, data
+from wgan_jax.data import ArraySource, batches, digits, toy
+from wgan_jax.loop import segments
+from wgan_jax.schedule import CriticSchedule
+
+from .conftest import tiny_config
+
+
+def test_the_digits_are_split_once_for_all():
+    train, held_out = digits.load("train"), digits.load("held_out")
+    assert (len(train), len(held_out)) == (1297, 500)
+    every = np.concatenate([source.examples["image"] for source in (train, held_out)]).reshape(-1, 64)
+    original = load_digits().data / 8 - 1
+    assert sorted(map(tuple, every)) == sorted(map(tuple, original.astype(np.float32)))
+    assert every.min() == -1
+    assert every.max() == 1
+    assert set(train.examples["label"]) == set(range(10))
+
+
+def test_labels_belong_to_their_images():
+    original = {tuple(image): label for image, label in zip(*load_digits(return_X_y=True), strict=True)}
+    examples = digits.load("held_out").read(np.arange(50))
+    for image, label in zip((examples["image"].reshape(50, 64) + 1) * 8, examples["label"], strict=True):
+        assert original[tuple(image)] == label
+
+
+def test_eight_gaussians_lie_on_their_circle():
+    points = toy.load("8gaussians", "train").examples["image"] * 1.414
+    angle = np.arctan2(points[:, 1], points[:, 0])
+    nearest = np.round(angle / (np.pi / 4)) * np.pi / 4
+    offsets = points - 2 * np.stack([np.cos(nearest), np.sin(nearest)], axis=1)
+    assert set(np.round(angle / (np.pi / 4)).astype(int) % 8) == set(range(8))
+    np.testing.assert_allclose(offsets.std(axis=0), 0.02, rtol=0.03)
+    np.testing.assert_allclose(offsets.mean(axis=0), 0, atol=5e-4)
+
+
+def test_twenty_five_gaussians_lie_on_their_grid():
+    points = toy.load("25gaussians", "train").examples["image"] * 2.828
+    centers = 2 * np.round(points / 2)
+    assert {tuple(center) for center in centers} == {(2.0 * i, 2.0 * j) for i in range(-2, 3) for j in range(-2, 3)}
+    np.testing.assert_allclose((points - centers).std(axis=0), 0.05, rtol=0.03)
+
+
+def test_the_swiss_roll_has_its_spiral():
+    """Radius and angle of a point are one parameter t, up to the noise: (t cos t, t sin t) for t in [1.5π, 4.5π]."""
+    points = toy.load("swissroll", "held_out").examples["image"].astype(np.float64) * 7.5
+    t = np.linspace(1.5 * np.pi, 4.5 * np.pi, 4_000)
+    curve = np.stack([t * np.cos(t), t * np.sin(t)], axis=1)
+    distance = np.linalg.norm(points[:500, None] - curve, axis=2).min(axis=1)
+    np.testing.assert_allclose(np.sqrt(np.mean(distance**2)), 0.25, rtol=0.15)
+
+
+@pytest.mark.parametrize("name", toy.DISTRIBUTIONS)
+def test_toy_points_are_the_same_in_every_run(name):
+    points = toy.load(name, "train").examples["image"]
+    assert points.dtype == np.float32
+    np.testing.assert_array_equal(points, toy.load(name, "train").examples["image"])
+    assert not set(map(tuple, points)) & set(map(tuple, toy.load(name, "held_out").examples["image"]))
+
+
+@given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 100), st.integers(0, 80))
+def test_order_visits_each_example_once_an_epoch(length, seed, start, more):
+    index = batches.order(length, seed, start, start + more)
+    np.testing.assert_array_equal(index, batches.order(length, seed, 0, start + more)[start:])
+    epoch = batches.order(length, seed, 3 * length, 4 * length)
+    assert sorted(epoch) == list(range(length))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = {tuple(batches.order(50, seed, epoch * 50, epoch * 50 + 50)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+SOURCE = ArraySource(np.arange(10.0, dtype=np.float32)[:, None], np.arange(10))
+WARM = CriticSchedule(2, 5, 2, 4)
+
+
+def run(steps=12, seed=1):
+    return batches.dataset(SOURCE, WARM, seed=seed, batch_size=3, steps=steps)
+
+
+def test_every_critic_update_takes_the_next_examples():
+    whole = np.concatenate([run()[step]["image"].ravel() for step in range(12)])
+    assert [len(run()[step]["image"]) for step in range(6)] == [5, 5, 2, 2, 5, 2]
+    for epoch in range(len(whole) // 10):
+        assert sorted(whole[10 * epoch : 10 * epoch + 10]) == list(range(10))
+
+
+def test_labels_come_along():
+    batch = run()[7]
+    assert batch["image"].shape == (2, 3, 1)
+    assert batch["label"].dtype == np.int32
+    np.testing.assert_array_equal(batch["image"][..., 0], batch["label"])
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    np.testing.assert_array_equal(run()[9]["image"], run(steps=40)[9]["image"])
+    assert not np.array_equal(run()[9]["image"], run(seed=2)[9]["image"])
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_read_ahead_gives_the_same_batches(start):
+    plan = list(segments(start, 12, 3, WARM, (4,)))
+    stacked = batches.stack(run(), plan, 3)
+    for (first, stop), batch in zip(plan, batches.prefetch(stacked), strict=True):
+        for i in range(3):
+            expected = run()[first + i]["image"] if first + i < stop else np.zeros_like(batch["image"][i])
+            np.testing.assert_array_equal(batch["image"][i], expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data__name": "digit"}, "did you mean digits?"),
+        ({"data__name": "toy:swiss"}, "did you mean toy:swissroll?"),
+        ({"data__size": 16}, "digits needs 8 and 1"),
+        ({"data__name": "toy:swissroll"}, "toy:swissroll needs 0 and 2"),
+    ],
+)
+def test_data_that_cannot_be(changes, words):
+    with pytest.raises(UserError, match=r"config\.data") as error:
+        data.load(tiny_config(**changes), "train")
+    assert words in str(error.value)

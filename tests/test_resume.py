@@ -1,0 +1,50 @@
+"""A run that is killed and started again equals, bit for bit, the run that was not."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from wgan_jax import restore
+from wgan_jax.report import records
+
+from .commands import environment, run, train_command
+from .test_step import assert_same_bits
+
+LONG = ["--config.steps=240", "--config.report.checkpoint_every=20", "--config.report.samples_every=40"]
+
+
+def wait_for_checkpoint(workdir, args, beyond: int) -> None:
+    """Runs a command until a checkpoint beyond a step is there, and kills it."""
+    process = subprocess.Popen(args, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = workdir / "checkpoints"
+    while process.poll() is None:
+        if folder.is_dir() and any(p.name.isdigit() and int(p.name) > beyond for p in folder.iterdir()):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    process.wait()
+
+
+@pytest.mark.parametrize("config", ["digits.py", "digits_clip.py"])
+def test_kill_and_resume(config, tmp_path):
+    extra = [] if config == "digits.py" else ["--config.warmup.n_critic=9", "--config.warmup.every=50"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = run(train_command(whole, *LONG, *extra, config=config))
+    assert done.returncode == 0, done.stderr
+
+    args = train_command(killed, *LONG, *extra, config=config)
+    for beyond in (0, 60, 140):
+        wait_for_checkpoint(killed, args, beyond)
+    done = run(args)
+    assert done.returncode == 0, done.stderr
+
+    assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert [record["step"] for record in records.read(killed)] == list(range(1, 241))
+    samples = sorted(p.name for p in (whole / "samples").iterdir())
+    assert sorted(p.name for p in (killed / "samples").iterdir()) == samples
+    for folder in ("samples", "plots"):
+        for path in (whole / folder).iterdir():
+            assert (killed / folder / path.name).read_bytes() == path.read_bytes(), path.name
+    assert_same_bits(restore(killed)[1], restore(whole)[1])

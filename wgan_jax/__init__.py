@@ -1,0 +1,28 @@
+"""Wasserstein GANs in JAX and Flax: pure functions, one compiled step, runs that resume bit for bit."""
+
+from wgan_jax import draws, games
+from wgan_jax.checkpoint import restore
+from wgan_jax.errors import UserError
+from wgan_jax.gan import Gan, build
+from wgan_jax.lipschitz import clip_weights, gradient_penalty
+from wgan_jax.sampling import sample
+from wgan_jax.state import Player, TrainState, init_state
+from wgan_jax.step import make_train_step
+from wgan_jax.version import __version__
+
+__all__ = [
+    "Gan",
+    "Player",
+    "TrainState",
+    "UserError",
+    "__version__",
+    "build",
+    "clip_weights",
+    "draws",
+    "games",
+    "gradient_penalty",
+    "init_state",
+    "make_train_step",
+    "restore",
+    "sample",
+]

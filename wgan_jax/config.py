@@ -1,0 +1,237 @@
+"""Every setting of a run: its name, its default, what it means, and the check of them all.
+
+A config file starts from `default()` and changes what it must. `check` is called once, before anything is
+compiled, and raises one `UserError` that names the key, its value and the remedy.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from wgan_jax.errors import UserError
+
+
+def default() -> ConfigDict:
+    """All settings with their defaults: WGAN-GP on scikit-learn's digits with a small MLP."""
+    c = ConfigDict()
+    c.seed = 0  # of everything: parameters, latents, ε, the order of the data
+    c.steps = 10_000  # generator iterations
+    c.batch_size = 64  # real examples per critic update, over all devices
+    c.n_critic = 5  # critic updates per generator iteration
+    c.latent_dim = 128
+    c.game = "wasserstein"  # or minimax, non_saturating, least_squares
+    c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
+    c.ema_decay = 0.999  # of the generator's average, which is sampled; 0 turns it off
+    c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
+
+    c.warmup = ConfigDict()  # more critic updates while the critic is young (WGAN's code: 100, 25, 500)
+    c.warmup.n_critic = 0  # critic updates of a warm-up iteration; 0 turns the warm-up off
+    c.warmup.steps = 25  # the first iterations that have them
+    c.warmup.every = 500  # and every so many after that; 0 for the first ones only
+
+    c.data = ConfigDict()
+    c.data.name = "digits"  # or toy:8gaussians, toy:25gaussians, toy:swissroll
+    c.data.size = 8  # pixels of a side; toy points have none: 0
+    c.data.channels = 1  # coordinates of a toy point
+
+    c.generator = _player(activation="relu")
+    c.generator.batch_multiple = 1  # the generator's batch as a multiple of the critic's
+    c.critic = _player(activation="leaky_relu")
+
+    c.constraint = ConfigDict()
+    c.constraint.kind = "gradient_penalty"  # or clip, none
+    c.constraint.weight = 10.0  # λ of the penalty
+    c.constraint.target = 1.0  # the gradient's norm that costs nothing
+    c.constraint.one_sided = False  # penalise only norms above the target
+    c.constraint.bound = 0.01  # clip: every critic parameter stays in [−bound, bound]
+    c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
+
+    c.report = ConfigDict()  # intervals in generator iterations
+    c.report.every = 100  # held-out estimate, progress line, TensorBoard
+    c.report.samples_every = 1_000  # grids from the same latents
+    c.report.checkpoint_every = 1_000
+    c.report.checkpoints = 3  # how many of the newest checkpoints are kept
+    return c
+
+
+def _player(activation: str) -> ConfigDict:
+    c = ConfigDict()
+    c.network = "mlp"  # or dcgan, resnet
+    c.width = 256  # of a hidden layer; of the narrowest convolution
+    c.depth = 3  # hidden layers of the MLP
+    c.activation = activation  # relu, leaky_relu, elu, tanh, softplus
+    c.norm = "none"  # or batch, layer
+    c.kernel_init = "he_uniform"  # of a DCGAN, as in WGAN-GP's code; or normal, N(0, 0.02), as in WGAN's
+    c.constant_width = False  # DCGAN generator with as many filters in every layer (WGAN, Fig. 6)
+    c.optimizer = ConfigDict()
+    c.optimizer.name = "adam"  # or rmsprop, sgd
+    c.optimizer.learning_rate = 1e-4
+    c.optimizer.schedule = "constant"  # or linear, to 0 at the last generator iteration
+    c.optimizer.b1 = 0.5  # adam
+    c.optimizer.b2 = 0.9  # adam
+    c.optimizer.decay = 0.99  # rmsprop
+    c.optimizer.eps = 1e-8  # adam and rmsprop; outside the root
+    c.optimizer.weight_decay = 0.0  # decoupled, as in AdamW
+    return c
+
+
+class Rule(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    wanted: str
+    holds: Callable[[Any], bool]
+
+
+def _at_least(low: float) -> Rule:
+    return Rule(f"at least {low}", lambda value: value >= low)
+
+
+def _between(low: float, high: float) -> Rule:
+    return Rule(f"at least {low} and below {high}", lambda value: low <= value < high)
+
+
+def _one_of(*names: str) -> Rule:
+    return Rule("one of " + ", ".join(names), lambda value: value in names)
+
+
+_POSITIVE = Rule("positive", lambda value: value > 0)
+
+_PLAYER_RULES = {
+    "network": _one_of("mlp", "dcgan", "resnet"),
+    "width": _at_least(1),
+    "depth": _at_least(1),
+    "activation": _one_of("relu", "leaky_relu", "elu", "tanh", "softplus"),
+    "norm": _one_of("none", "batch", "layer"),
+    "kernel_init": _one_of("he_uniform", "normal"),
+    "optimizer.name": _one_of("adam", "rmsprop", "sgd"),
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.schedule": _one_of("constant", "linear"),
+    "optimizer.b1": _between(0, 1),
+    "optimizer.b2": _between(0, 1),
+    "optimizer.decay": _between(0, 1),
+    "optimizer.eps": _POSITIVE,
+    "optimizer.weight_decay": _at_least(0),
+}
+
+RULES: dict[str, Rule] = {
+    "seed": _between(0, 2**32),
+    "steps": _between(1, 2**31),
+    "batch_size": _at_least(1),
+    "n_critic": _at_least(1),
+    "latent_dim": _at_least(1),
+    "game": _one_of("wasserstein", "minimax", "non_saturating", "least_squares"),
+    "precision": _one_of("float32", "bfloat16"),
+    "ema_decay": _between(0, 1),
+    "steps_per_dispatch": _at_least(1),
+    "warmup.n_critic": _at_least(0),
+    "warmup.steps": _at_least(0),
+    "warmup.every": _at_least(0),
+    "data.size": _at_least(0),
+    "data.channels": _at_least(1),
+    **{f"generator.{key}": rule for key, rule in _PLAYER_RULES.items()},
+    "generator.batch_multiple": _at_least(1),
+    **{f"critic.{key}": rule for key, rule in _PLAYER_RULES.items()},
+    "constraint.kind": _one_of("gradient_penalty", "clip", "none"),
+    "constraint.weight": _at_least(0),
+    "constraint.target": _at_least(0),
+    "constraint.bound": _POSITIVE,
+    "constraint.order": _one_of("after", "before"),
+    "report.every": _at_least(1),
+    "report.samples_every": _at_least(1),
+    "report.checkpoint_every": _at_least(1),
+    "report.checkpoints": _at_least(1),
+}
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of dotted key and value."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def image_shape(config: ConfigDict) -> tuple[int, ...]:
+    """The shape of one example: `(size, size, channels)`, or `(channels,)` for points."""
+    size, channels = config.data.size, config.data.channels
+    return (size, size, channels) if size else (channels,)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint at the known name that `name` may have meant, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises `UserError` at the first setting that cannot be, naming key, value and remedy."""
+    values, defaults = dict(flatten(config)), dict(flatten(default()))
+    for key in values:
+        if key not in defaults:
+            raise UserError(f"config.{key}: unknown key; {nearest(key, list(defaults))}")
+    for key, example in defaults.items():
+        if key not in values:
+            raise UserError(f"config.{key}: missing; start from wgan_jax.config.default()")
+        _check_type(key, values[key], example)
+    for key, rule in RULES.items():
+        if not rule.holds(values[key]):
+            raise UserError(f"config.{key} = {values[key]!r}: must be {rule.wanted}")
+    _check_pairs(config)
+
+
+def _check_type(key: str, value: Any, example: Any) -> None:
+    kind = type(example)
+    if kind is float and type(value) is int:
+        return
+    if type(value) is not kind:
+        raise UserError(f"config.{key} = {value!r}: must be {kind.__name__}, not {type(value).__name__}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"config.{key} = {value}: must be finite")
+
+
+def _check_pairs(c: ConfigDict) -> None:
+    if c.constraint.kind == "gradient_penalty" and c.critic.norm == "batch":
+        raise UserError(
+            "config.critic.norm = 'batch': a gradient penalty needs a critic that treats each example by itself, "
+            "and batch normalization mixes them; use 'layer' or 'none'"
+        )
+    for name, player in (("generator", c.generator), ("critic", c.critic)):
+        if player.network == "mlp" and player.norm != "none":
+            raise UserError(f"config.{name}.norm = {player.norm!r}: the mlp has none; use 'none'")
+        if player.network != "mlp" and not c.data.size:
+            raise UserError(
+                f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
+                "use 'mlp'"
+            )
+    if c.warmup.n_critic and c.warmup.n_critic < c.n_critic:
+        raise UserError(
+            f"config.warmup.n_critic = {c.warmup.n_critic}: must be 0 (off) or at least config.n_critic = {c.n_critic}"
+        )
+
+
+def to_json(config: ConfigDict) -> str:
+    """The settings as JSON, one key a line, in the order of the defaults."""
+    return json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> ConfigDict:
+    """The settings that `to_json` wrote; `ValueError` if the text is not a JSON object."""
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return ConfigDict(values)
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """One line per key whose value differs between two configs."""
+    before, after = dict(flatten(old)), dict(flatten(new))
+    return [
+        f"config.{key}: {before.get(key, 'absent')!r} there, {after.get(key, 'absent')!r} here"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, before) != after.get(key, after)
+    ]

@@ -1,0 +1,67 @@
+"""Batches of a run, each a pure function of (seed, step): nothing to save, nothing to rewind."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+
+from wgan_jax.data.source import Examples, Source
+from wgan_jax.schedule import CriticSchedule
+
+READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch(length: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of one epoch: every example once."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(length)
+
+
+def order(length: int, seed: int, start: int, stop: int) -> np.ndarray:
+    """Which examples stand at the positions `[start, stop)` of an endless run of shuffled epochs."""
+    positions = np.arange(start, stop)
+    epochs = positions // length
+    index = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        index[here] = _epoch(length, seed, int(epoch))[positions[here] % length]
+    return index
+
+
+def dataset(source: Source, schedule: CriticSchedule, *, seed: int, batch_size: int, steps: int) -> grain.MapDataset:
+    """The batches of a run, by generator iteration: `{"image": [n_critic, B, *image_shape], …}`.
+
+    The data are an endless run of epochs, each in an order of its own; every critic update takes the next
+    `batch_size` examples, so a batch may begin in one epoch and end in the next.
+    """
+
+    def batch(step: int) -> Examples:
+        updates, before = schedule.updates(step), schedule.updates_before(step)
+        index = order(len(source), seed, before * batch_size, (before + updates) * batch_size)
+        return {
+            name: values.reshape(updates, batch_size, *values.shape[1:]) for name, values in source.read(index).items()
+        }
+
+    return grain.MapDataset.range(steps).map(batch)
+
+
+def stack(batches: grain.MapDataset, segments: Sequence[tuple[int, int]], length: int) -> grain.MapDataset:
+    """The batches of each segment `[start, stop)` of iterations, along a new first axis of size `length`.
+
+    What is left of the axis after a shorter segment is zeros.
+    """
+
+    def stacked(segment: tuple[int, int]) -> Examples:
+        rows = [batches[step] for step in range(*segment)]
+        padding = length - len(rows)
+        return {
+            name: np.stack([row[name] for row in rows] + padding * [np.zeros_like(rows[0][name])]) for name in rows[0]
+        }
+
+    return grain.MapDataset.source(segments).map(stacked)
+
+
+def prefetch(batches: grain.MapDataset) -> Iterator[Examples]:
+    """The batches in their order, read ahead in threads."""
+    return iter(batches.to_iter_dataset(READ_AHEAD))

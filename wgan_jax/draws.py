@@ -1,0 +1,80 @@
+"""Randomness of a run: each draw is a function of (key, stream, step, update, example) and of nothing else.
+
+A run has one key, `state.key`. The key of one example's draw is that key with four numbers folded in, in this
+order (`jax.random.fold_in`):
+
+    1. the stream: which quantity is drawn (`Stream` below),
+    2. the step: the generator iteration, counted from 0 (`state.step` before the step),
+    3. the update: which of the step's critic updates, counted from 0; 0 for the generator's own draws,
+    4. the example's index in the global batch, counted from 0.
+
+So no draw is used twice, a resumed run draws what it would have drawn, and a device that holds some rows of the
+batch draws for those rows alone. An outside program gets the very numbers of any step from the functions here:
+
+    latents = draws.critic_latents(state.key, step, update, jnp.arange(batch_size), latent_dim)
+    epsilon = draws.epsilon(state.key, step, update, jnp.arange(batch_size))
+    latents = draws.generator_latents(state.key, step, jnp.arange(generator_batch_size), latent_dim)
+
+`step`, `update` and `index` may be Python integers or integer arrays; `index` has shape `[B]`.
+"""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+
+Integer = int | jax.Array
+
+
+class Stream(enum.IntEnum):
+    """What is drawn. The numbers are part of a run's trajectory: append, never renumber."""
+
+    CRITIC_LATENTS = 0
+    EPSILON = 1
+    GENERATOR_LATENTS = 2
+    SAMPLE_LATENTS = 3
+    GENERATOR_INIT = 4
+    CRITIC_INIT = 5
+    DEQUANTISATION = 6
+    HELD_OUT_LATENTS = 7
+
+
+def stream_key(key: jax.Array, stream: Stream) -> jax.Array:
+    """The key of a whole stream, for draws that belong to no step."""
+    return jax.random.fold_in(key, int(stream))
+
+
+def example_keys(key: jax.Array, stream: Stream, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
+    """One key per example, `[B]`."""
+    key = jax.random.fold_in(jax.random.fold_in(stream_key(key, stream), step), update)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+
+
+def _normal(keys: jax.Array, latent_dim: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.normal(key, (latent_dim,), jnp.float32))(keys)
+
+
+def critic_latents(key: jax.Array, step: Integer, update: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
+    """Latents of the examples that a critic update generates, N(0, I), `[B, latent_dim]` float32."""
+    return _normal(example_keys(key, Stream.CRITIC_LATENTS, step, update, index), latent_dim)
+
+
+def generator_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
+    """Latents of the generator's own update, N(0, I), `[B, latent_dim]` float32."""
+    return _normal(example_keys(key, Stream.GENERATOR_LATENTS, step, 0, index), latent_dim)
+
+
+def epsilon(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
+    """Where each interpolate lies between its fake (0) and its real (1) end, U[0, 1), `[B]` float32."""
+    keys = example_keys(key, Stream.EPSILON, step, update, index)
+    return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
+
+
+def held_out_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
+    """Latents of the fakes that an estimate on fixed images sees, N(0, I), `[B, latent_dim]` float32."""
+    return _normal(example_keys(key, Stream.HELD_OUT_LATENTS, step, 0, index), latent_dim)
+
+
+def sample_latents(key: jax.Array, index: jax.Array, latent_dim: int) -> jax.Array:
+    """Latents of samples outside training, N(0, I), `[B, latent_dim]` float32: the i-th depends on (key, i)."""
+    return _normal(example_keys(key, Stream.SAMPLE_LATENTS, 0, 0, index), latent_dim)

@@ -1,0 +1,75 @@
+"""Measures a run's samples against held-out data.
+
+    python -m wgan_jax.evaluate --workdir=runs/digits [--json]
+
+Estimates of the divergence by the critic on training and held-out examples; the leave-one-out accuracy of a
+1-nearest-neighbour classifier between samples and held-out examples; and, for digits, how many samples a
+support-vector machine puts into each class.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from wgan_jax import command, data, quality
+from wgan_jax.checkpoint import read_config, restore
+from wgan_jax.estimate import fixed_set, make_estimate
+from wgan_jax.sampling import sample
+
+SAMPLES = 1_000
+"""Samples that are classified."""
+NEIGHBOURS = 500
+"""Samples, and held-out examples, whose nearest neighbours are taken."""
+
+
+def evaluate(workdir: str | Path, *, ema: bool = True, seed: int = 0) -> dict[str, Any]:
+    """The measures by name; `real_nearest_neighbour_accuracy` compares training with held-out examples.
+
+    Raises:
+      UserError: if there is no run or no checkpoint in `workdir`.
+    """
+    gan, state = restore(workdir)
+    config = read_config(Path(workdir))
+    train, held_out = (data.load(config, split) for split in ("train", "held_out"))
+    samples = np.asarray(sample(gan, state, jax.random.key(seed), SAMPLES, ema=ema))
+
+    estimate = jax.jit(make_estimate(gan))
+    num = min(NEIGHBOURS, len(held_out), len(train))
+    real = held_out.read(np.arange(num))["image"]
+    training = train.read(np.arange(num))["image"]
+    result = {
+        "step": int(state.step),
+        "training_estimate": float(estimate(state, fixed_set(train))),
+        "held_out_estimate": float(estimate(state, fixed_set(held_out))),
+        "nearest_neighbour_accuracy": quality.nearest_neighbour_accuracy(samples[:num], real),
+        "real_nearest_neighbour_accuracy": quality.nearest_neighbour_accuracy(training, real),
+    }
+    if config.data.name == "digits":
+        examples = train.read(np.arange(len(train)))
+        counts = quality.class_counts(samples, examples["image"], examples["label"])
+        result["class_counts"] = counts.tolist()
+    return result
+
+
+def main() -> None:
+    result = evaluate(flags.FLAGS.workdir, ema=flags.FLAGS.ema, seed=flags.FLAGS.seed)
+    if flags.FLAGS.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        print(f"{name.replace('_', ' '):34} {shown}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The run's folder.")
+    flags.DEFINE_integer("seed", 0, "Of the samples' latents.", lower_bound=0)
+    flags.DEFINE_bool("ema", True, "Measure the generator's average, not the generator itself.")
+    flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
+    flags.mark_flag_as_required("workdir")
+    command.use_compilation_cache()
+    command.run(main)

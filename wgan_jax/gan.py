@@ -1,0 +1,96 @@
+"""What to compute: networks, game, constraint and optimizers of a run. No arrays."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from wgan_jax import config as configs
+from wgan_jax import constraints, games, optimizers
+from wgan_jax.networks import dcgan, mlp, resnet
+from wgan_jax.schedule import CriticSchedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Gan:
+    """A Wasserstein GAN, or a game that it is compared to. `dataclasses.replace` swaps any part for your own.
+
+    The networks are linen modules: `generator(z [B, latent_dim], label, train=) -> [B, *image_shape]` and
+    `critic(x [B, *image_shape], label, train=) -> [B]`.
+    """
+
+    generator: nn.Module
+    critic: nn.Module
+    image_shape: tuple[int, ...]
+    latent_dim: int
+    generator_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    game: games.Game = games.GAMES["wasserstein"]
+    constraint: constraints.Constraint = dataclasses.field(default_factory=constraints.gradient_penalty)
+    schedule: CriticSchedule = dataclasses.field(default_factory=CriticSchedule)
+    generator_batch_multiple: int = 1
+    ema_decay: float = 0.999
+
+
+def build(config: ConfigDict) -> Gan:
+    """The GAN that a config describes.
+
+    Raises:
+      UserError: if a setting cannot be; see `wgan_jax.config.check`.
+    """
+    configs.check(config)
+    return Gan(
+        generator=_generator(config),
+        critic=_critic(config),
+        image_shape=configs.image_shape(config),
+        latent_dim=config.latent_dim,
+        generator_optimizer=optimizers.build(config.generator.optimizer, config.steps),
+        critic_optimizer=optimizers.build(config.critic.optimizer, config.steps),
+        game=games.GAMES[config.game],
+        constraint=_constraint(config.constraint),
+        schedule=CriticSchedule(config.n_critic, config.warmup.n_critic, config.warmup.steps, config.warmup.every),
+        generator_batch_multiple=config.generator.batch_multiple,
+        ema_decay=config.ema_decay,
+    )
+
+
+def _generator(config: ConfigDict) -> nn.Module:
+    c, shape = config.generator, configs.image_shape(config)
+    common = {
+        "image_shape": shape,
+        "activation": c.activation,
+        "dtype": jnp.dtype(config.precision),
+    }
+    match c.network:
+        case "mlp":
+            return mlp.Generator(width=c.width, depth=c.depth, **common)
+        case "dcgan":
+            return dcgan.Generator(
+                width=c.width, norm=c.norm, kernel_init=c.kernel_init, constant_width=c.constant_width, **common
+            )
+        case _:
+            return resnet.Generator(width=c.width, norm=c.norm, **common)
+
+
+def _critic(config: ConfigDict) -> nn.Module:
+    c = config.critic
+    common = {"activation": c.activation, "dtype": jnp.dtype(config.precision)}
+    match c.network:
+        case "mlp":
+            return mlp.Critic(width=c.width, depth=c.depth, **common)
+        case "dcgan":
+            return dcgan.Critic(width=c.width, norm=c.norm, kernel_init=c.kernel_init, **common)
+        case _:
+            return resnet.Critic(width=c.width, norm=c.norm, **common)
+
+
+def _constraint(c: ConfigDict) -> constraints.Constraint:
+    match c.kind:
+        case "gradient_penalty":
+            return constraints.gradient_penalty(c.weight, target=c.target, one_sided=c.one_sided)
+        case "clip":
+            return constraints.clip(c.bound, order=c.order)
+        case _:
+            return constraints.Constraint()

@@ -1,0 +1,1 @@
+"""Networks of the two players, in linen."""

@@ -1,0 +1,255 @@
+"""Strided convolutions that stay fast on every backend, however often they are differentiated.
+
+`⟨conv(x, w), y⟩` is one form, linear in each of `x`, `w` and `y`. Its three partial gradients are the convolution,
+the input gradient `(y, w) → x`, which is also the transposed convolution, and the kernel gradient `(x, y) → w`. Each
+is differentiated through the other two, so a derivative of any order, the gradient penalty's second one included, is
+again made of these three. On GPU and TPU they are XLA's own convolutions. On the CPU each has a form that is fast
+there, for XLA runs a derivative's convolution in a naive loop, many times slower, as soon as its layout is unusual.
+
+Arrays are `[B, H, W, C]`, kernels `[kernel height, kernel width, C, features]`, padding is SAME: an image of height H
+becomes one of height `ceil(H / stride)`.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from flax.typing import Dtype, Initializer
+from jax import lax
+
+Pair = tuple[int, int]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv(x: jax.Array, w: jax.Array, strides: Pair = (1, 1)) -> jax.Array:
+    """The convolution: `[B, H, W, C]`, `[kh, kw, C, N]` of one dtype -> `[B, ceil(H/s), ceil(W/s), N]`.
+
+    Operands in bfloat16 are multiplied as such, summed in float32, and the result is rounded to bfloat16.
+    """
+    cpu = functools.partial(_conv_cpu, strides=strides)
+    return _per_platform(cpu, functools.partial(_conv_xla, strides=strides), x, w)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair = (1, 1)) -> jax.Array:
+    """The transposed convolution: `[B, ceil(H/s), ceil(W/s), N]`, `[kh, kw, C, N]` -> `[B, H, W, C]`.
+
+    Args:
+      y: what `conv` gives for an image of the wanted size.
+      w: the kernel, of the same dtype.
+      size: `(H, W)` of the result.
+      strides: of the convolution.
+    """
+
+    def xla(y: jax.Array, w: jax.Array) -> jax.Array:
+        x = jax.ShapeDtypeStruct((y.shape[0], *size, w.shape[2]), y.dtype)
+        return jax.linear_transpose(lambda x: _conv_xla(x, w, strides), x)(y)[0]
+
+    cpu = functools.partial(_input_gradient_cpu, size=size, strides=strides)
+    return _per_platform(cpu, xla, y, w)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def kernel_gradient(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair = (1, 1)) -> jax.Array:
+    """The kernel's gradient: `[B, H, W, C]`, `[B, ceil(H/s), ceil(W/s), N]` -> `[kh, kw, C, N]`."""
+
+    def xla(x: jax.Array, y: jax.Array) -> jax.Array:
+        w = jax.ShapeDtypeStruct((*kernel_size, x.shape[-1], y.shape[-1]), x.dtype)
+        return jax.linear_transpose(lambda w: _conv_xla(x, w, strides), w)(y)[0]
+
+    cpu = functools.partial(_kernel_gradient_cpu, kernel_size=kernel_size, strides=strides)
+    return _per_platform(cpu, xla, x, y)
+
+
+conv.defvjp(
+    lambda x, w, strides: (conv(x, w, strides), (x, w)),
+    lambda strides, xw, y: (
+        input_gradient(y, xw[1], xw[0].shape[1:3], strides),
+        kernel_gradient(xw[0], y, xw[1].shape[:2], strides),
+    ),
+)
+input_gradient.defvjp(
+    lambda y, w, size, strides: (input_gradient(y, w, size, strides), (y, w)),
+    lambda size, strides, yw, x: (
+        conv(x, yw[1], strides),
+        kernel_gradient(x, yw[0], yw[1].shape[:2], strides),
+    ),
+)
+kernel_gradient.defvjp(
+    lambda x, y, kernel_size, strides: (kernel_gradient(x, y, kernel_size, strides), (x, y)),
+    lambda kernel_size, strides, xy, w: (
+        input_gradient(xy[1], w, xy[0].shape[1:3], strides),
+        conv(xy[0], w, strides),
+    ),
+)
+
+
+def _per_platform(cpu, default, *args: jax.Array) -> jax.Array:
+    return lax.platform_dependent(*args, cpu=cpu, default=default).astype(args[0].dtype)
+
+
+def _same(size: Sequence[int], kernel: Sequence[int], strides: Pair) -> list[Pair]:
+    """Rows of zeros before and after each axis, as SAME padding has them."""
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, kernel, strides, strict=True)]
+    return [(total // 2, total - total // 2) for total in totals]
+
+
+def _conv_xla(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | None = None) -> jax.Array:
+    padding = padding or _same(x.shape[1:3], w.shape[:2], strides)
+    return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+# The CPU's forms. Unfolding along both axes (im2col) would copy each pixel k² times, and copies cost as much as the
+# matrix product. So one axis is unfolded before the product and the other summed after it, or the other array unfolded.
+#
+# Along one axis: with input row r = s·m + phase, tap i meets output row m + d where r + low − i = s·(m + d).
+
+
+def _phases(kernel: int, stride: int, low: int, rows: int) -> list[list[Pair]]:
+    """For each phase of the input rows the pairs `(i, d)`: through tap i, row m meets output row m + d."""
+    taps = [[(i, (phase + low - i) // stride) for i in range(kernel)] for phase in range(stride)]
+    return [
+        [(i, d) for i, d in pairs if (phase + low - i) % stride == 0 and abs(d) < rows]
+        for phase, pairs in enumerate(taps)
+    ]
+
+
+def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int]) -> jax.Array:
+    # bfloat16 is fast only if the result is float32. The axes stay unmerged: a merged batch axis could not be sharded.
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
+    return lax.dot_general(a, b, ((axes_a, axes_b), ((), ())), preferred_element_type=dtype)
+
+
+def _pad(x: jax.Array, edges: dict[int, Pair]) -> jax.Array:
+    """Zeros around the given axes; negative numbers crop."""
+    return lax.pad(x, jnp.zeros((), x.dtype), [(*edges.get(a, (0, 0)), 0) for a in range(x.ndim)])
+
+
+def _unfold(x: jax.Array, axis: int, at: int, kernel: int, stride: int, padding: Pair) -> jax.Array:
+    """What each output position sees along an axis, tap by tap, on a new axis `at` of length `kernel`."""
+    # The barriers keep padding and stacking apart: fused, they test every element for every tap.
+    count = (x.shape[axis] + sum(padding) - kernel) // stride + 1
+    x = lax.optimization_barrier(_pad(x, {axis: padding}))
+    last = (count - 1) * stride + 1
+    taps = [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(kernel)]
+    return lax.optimization_barrier(jnp.stack(taps, at))
+
+
+def _split_rows(x: jax.Array, stride: int) -> jax.Array:
+    """`[B, H, W, C] -> [B, ceil(H/s), s, W, C]`."""
+    rows = -(-x.shape[1] // stride)
+    x = _pad(x, {1: (0, rows * stride - x.shape[1])})
+    return x.reshape(x.shape[0], rows, stride, *x.shape[2:])
+
+
+def _conv_cpu(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | None = None) -> jax.Array:
+    (kh, kw), size = w.shape[:2], x.shape[1:3]
+    padding = padding or _same(size, (kh, kw), strides)
+    # XLA's fast convolution has no bfloat16, and XLA swaps the operands if the kernel is the larger, which misses it.
+    if x.dtype != jnp.bfloat16 and kh <= size[0] and kw <= size[1]:
+        return _conv_xla(x, w, strides, padding)
+    x = _split_rows(x, strides[0])
+    y = jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
+    for phase, taps in enumerate(_phases(kh, strides[0], padding[0][0], x.shape[1])):
+        if taps:
+            u = _unfold(x[:, :, phase], 2, 3, kw, strides[1], padding[1])
+            p = _dot(u, w[taps[0][0] : taps[-1][0] + 1 : strides[0]], (3, 4), (1, 2))
+            y += sum(_pad(p[:, :, :, t], {1: (d, -d)}) for t, (_, d) in enumerate(taps))
+    return y
+
+
+def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -> jax.Array:
+    padding = _same(size, w.shape[:2], strides)
+    if strides == (1, 1):
+        return _conv_cpu(y, w[::-1, ::-1].swapaxes(2, 3), strides, [p[::-1] for p in padding])
+    rows, columns = (
+        _phases(k, s, low, n) for k, s, (low, _), n in zip(w.shape[:2], strides, padding, y.shape[1:3], strict=True)
+    )
+    p = _dot(y, w, (3,), (3,))  # [B, ceil(H/s), ceil(W/s), kh, kw, C]
+    zeros = jnp.zeros(p.shape[:3] + p.shape[5:], p.dtype)
+    x = [
+        [sum((_pad(p[:, :, :, i, j], {1: (-d, d), 2: (-e, e)}) for i, d in r for j, e in c), zeros) for c in columns]
+        for r in rows
+    ]
+    x = jnp.stack([jnp.stack(row, 3) for row in x], 2)
+    x = x.reshape(x.shape[0], x.shape[1] * strides[0], -1, x.shape[-1])
+    return x[:, : size[0], : size[1]]
+
+
+def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair) -> jax.Array:
+    (kh, kw), (sh, sw) = kernel_size, strides
+    padding = _same(x.shape[1:3], kernel_size, strides)
+    if (kh - sh) * x.shape[-1] <= y.shape[-1]:  # Few channels: unfolding x alone copies least.
+        u = _unfold(_unfold(x, 2, 3, kw, sw, padding[1]), 1, 3, kh, sh, padding[0])
+        return _dot(u, y, (0, 1, 2), (0, 1, 2))
+    # Batch last, so that the product finds what it sums over in adjacent memory.
+    x = _split_rows(x, sh).transpose(2, 4, 1, 3, 0)  # [s, C, ceil(H/s), W, B]
+    y = lax.optimization_barrier(y.transpose(1, 2, 0, 3))
+    w = [jnp.zeros((kw, x.shape[1], y.shape[-1]), jnp.promote_types(x.dtype, jnp.float32))] * kh
+    for phase, taps in enumerate(_phases(kh, sh, padding[0][0], y.shape[0])):
+        if taps:
+            u = _unfold(x[phase], 2, 0, kw, sw, padding[1])
+            v = jnp.stack([_pad(y, {0: (-d, d)}) for _, d in taps], 3)
+            p = _dot(u, lax.optimization_barrier(v), (2, 3, 4), (0, 1, 2))  # [kw, C, taps, N]
+            for t, (i, _) in enumerate(taps):
+                w[i] = p[:, :, t]
+    return jnp.stack(w)
+
+
+class Conv(nn.Module):
+    """`nn.Conv` with SAME padding: `[B, H, W, C] -> [B, ceil(H/s), ceil(W/s), features]`.
+
+    Parameters, in `param_dtype`: `kernel` `[kh, kw, C, features]` and `bias` `[features]`.
+    """
+
+    features: int
+    kernel_size: Pair
+    strides: Pair = (1, 1)
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        x, kernel, bias = _parameters(self, x, shape)
+        y = conv(x, kernel, self.strides)
+        return y if bias is None else y + bias
+
+
+class ConvTranspose(nn.Module):
+    """`nn.ConvTranspose(transpose_kernel=True)` with SAME padding: `[B, H, W, C] -> [B, s·H, s·W, features]`.
+
+    Parameters, in `param_dtype`: `kernel` `[kh, kw, features, C]` and `bias` `[features]`.
+    """
+
+    features: int
+    kernel_size: Pair
+    strides: Pair = (1, 1)
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (*self.kernel_size, self.features, x.shape[-1])
+        x, kernel, bias = _parameters(self, x, shape)
+        size = (x.shape[1] * self.strides[0], x.shape[2] * self.strides[1])
+        y = input_gradient(x, kernel, size, self.strides)
+        return y if bias is None else y + bias
+
+
+def _parameters(
+    module: Conv | ConvTranspose, x: jax.Array, shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
+    bias = None
+    if module.use_bias:
+        zeros = nn.initializers.zeros_init()
+        bias = module.param("bias", zeros, (module.features,), module.param_dtype)
+    return promote_dtype(x, kernel, bias, dtype=module.dtype)

@@ -1,0 +1,128 @@
+"""DCGAN for 28, 32, 64 and other pixels (arXiv 1511.06434), as WGAN-GP's code has it (arXiv 1704.00028).
+
+Each level doubles or halves the image with a 5×5 kernel of stride 2. The smallest map is 4×4. For images of 7·2ⁿ
+pixels (MNIST) the 8×8 map is cropped to 7×7. Batch normalization has one scale per channel everywhere.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype, Initializer
+
+from wgan_jax.networks.convolution import Conv, ConvTranspose
+from wgan_jax.networks.layers import ACTIVATIONS, Norm, fan_uniform
+
+INITS = ("he_uniform", "normal")
+
+
+def levels(shape: tuple[int, ...]) -> int:
+    """How often an image of shape `(H, W, C)` is halved to reach 4×4.
+
+    Raises:
+      ValueError: if it is not square, or its size not 4 or 7 times a power of two.
+    """
+    size, count = shape[0], 0
+    while size % 2 == 0 and size > 4:
+        size, count = size // 2, count + 1
+    if len(shape) != 3 or shape[0] != shape[1] or size not in (4, 7) or not count:
+        raise ValueError(
+            f"image shape {tuple(shape)}: a DCGAN needs (size, size, channels) with size one of "
+            "8, 14, 16, 28, 32, 56, 64, 112, 128, … (4 or 7 times a power of two)"
+        )
+    return count + (size == 7)
+
+
+def _init(name: str, scale: float, stride: int = 1) -> Initializer:
+    match name:
+        case "he_uniform":
+            return fan_uniform(scale, stride)
+        case "normal":
+            return nn.initializers.normal(0.02)
+        case _:
+            raise ValueError(f"kernel_init {name!r} must be one of {', '.join(INITS)}")
+
+
+class Generator(nn.Module):
+    """Latents `[B, latent_dim]` to images `[B, H, W, C]`, float32 in [−1, 1].
+
+    With `constant_width` and `norm="none"` it is the deliberately poor generator of the WGAN paper (arXiv 1701.07875,
+    section 4.3). `kernel_init` is "he_uniform" (WGAN-GP's code) or "normal", N(0, 0.02) (WGAN's).
+
+    Raises:
+      ValueError: if the image has no possible size, or a name is unknown.
+    """
+
+    image_shape: tuple[int, ...]
+    width: int = 64
+    activation: str = "relu"
+    norm: str = "batch"
+    kernel_init: str = "he_uniform"
+    constant_width: bool = False
+    kernel_size: int = 5
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        del label
+        count, size = levels(self.image_shape), self.image_shape[0]
+        widths = [self.width * (1 if self.constant_width else 2**i) for i in range(count)][::-1]
+
+        def finish(x: jax.Array, i: int) -> jax.Array:
+            norm = Norm(self.norm, dtype=self.dtype, axis_name=self.axis_name, name=f"norm_{i}")
+            return ACTIVATIONS[self.activation](norm(x, train=train))
+
+        kernel_init = _init(self.kernel_init, 1.0)
+        dense = nn.Dense(16 * widths[0], dtype=self.dtype, kernel_init=kernel_init, name="dense")
+        x = finish(dense(z).reshape(z.shape[0], 4, 4, widths[0]), 0)
+        for i, features in enumerate([*widths[1:], self.image_shape[2]], 1):
+            x = ConvTranspose(
+                features,
+                (self.kernel_size, self.kernel_size),
+                (2, 2),
+                kernel_init=_init(self.kernel_init, 2.0, 2),
+                dtype=self.dtype,
+                name=f"deconv_{i}",
+            )(x)
+            height = -(-size // 2 ** (count - i))
+            x = x[:, :height, :height]
+            if i < count:
+                x = finish(x, i)
+        return nn.tanh(x.astype(jnp.float32))
+
+
+class Critic(nn.Module):
+    """Images `[B, H, W, C]` to scores `[B]`, float32.
+
+    The first layer has no normalization. With a gradient penalty use "layer" or "none": see `Norm`.
+
+    Raises:
+      ValueError: if the image has no possible size, or a name is unknown.
+    """
+
+    width: int = 64
+    activation: str = "leaky_relu"
+    norm: str = "none"
+    kernel_init: str = "he_uniform"
+    kernel_size: int = 5
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        del label
+        for i in range(levels(x.shape[1:])):
+            x = Conv(
+                self.width * 2**i,
+                (self.kernel_size, self.kernel_size),
+                (2, 2),
+                kernel_init=_init(self.kernel_init, 2.0, 2),
+                dtype=self.dtype,
+                name=f"conv_{i + 1}",
+            )(x)
+            if i:
+                norm = Norm(self.norm, self.dtype, self.axis_name, name=f"norm_{i + 1}")
+                x = norm(x, train=train)
+            x = ACTIVATIONS[self.activation](x)
+        x = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        return nn.Dense(1, kernel_init=_init(self.kernel_init, 1.0), name="score")(x)[:, 0]

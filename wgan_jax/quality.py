@@ -1,0 +1,42 @@
+"""How good samples are, by measures that need no pretrained network."""
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+
+def nearest_neighbour_accuracy(samples: np.ndarray, real: np.ndarray) -> float:
+    """Leave-one-out accuracy of a 1-nearest-neighbour classifier that tells samples from real examples.
+
+    0.5 if the two cannot be told apart; towards 1 if samples stand apart, towards 0 if they copy the real ones
+    (Lopez-Paz and Oquab 2017, arXiv 1610.06545).
+
+    Args:
+      samples: `[N, ...]`.
+      real: `[N, ...]`, as many.
+
+    Raises:
+      ValueError: if the numbers differ.
+    """
+    if len(samples) != len(real):
+        raise ValueError(f"{len(samples)} samples and {len(real)} real examples: take as many of each")
+    points = np.concatenate([samples, real]).reshape(2 * len(real), -1).astype(np.float64)
+    distance = cdist(points, points)
+    np.fill_diagonal(distance, np.inf)
+    is_real = np.arange(len(points)) >= len(samples)
+    return float(np.mean(is_real[distance.argmin(axis=1)] == is_real))
+
+
+def class_counts(samples: np.ndarray, images: np.ndarray, labels: np.ndarray, num_classes: int = 10) -> np.ndarray:
+    """How many samples a support-vector machine, trained on real images, puts into each class: `[num_classes]`.
+
+    Args:
+      samples: `[N, ...]`.
+      images: `[M, ...]`, real, in the same range.
+      labels: `[M]` in `[0, num_classes)`.
+      num_classes: how many classes there are.
+    """
+    from sklearn.svm import SVC
+
+    machine = SVC(gamma="scale").fit(images.reshape(len(images), -1), labels)
+    predicted = machine.predict(samples.reshape(len(samples), -1))
+    return np.bincount(predicted, minlength=num_classes)

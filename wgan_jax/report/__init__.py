@@ -1,0 +1,1 @@
+"""What a run leaves behind for a person: records, curves, pictures, progress."""

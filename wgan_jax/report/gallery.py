@@ -1,0 +1,67 @@
+"""The pictures of a run and where they are: samples through training, and plots of its records."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wgan_jax.data import Source
+from wgan_jax.gan import Gan
+from wgan_jax.report import pictures, records
+from wgan_jax.sampling import sample
+from wgan_jax.state import TrainState
+
+GRID_IMAGES = 64
+TOY_POINTS = 1_000
+TOY_EXTENT = 3.0
+TOY_GRID = 128
+
+
+def draw_samples(workdir: Path, gan: Gan, state: TrainState, key: jax.Array, step: int, real: Source) -> None:
+    """`samples/<step>.png`: a grid, or the critic's landscape with points; the same latents at every step."""
+    path = workdir / "samples" / f"{step:07d}.png"
+    if len(gan.image_shape) == 3:
+        pictures.save(pictures.grid(np.asarray(sample(gan, state, key, GRID_IMAGES))), path)
+    elif gan.image_shape == (2,):
+        pictures.save(
+            pictures.landscape(
+                critic_on_grid(gan, state),
+                TOY_EXTENT,
+                real.read(np.arange(min(TOY_POINTS, len(real))))["image"],
+                np.asarray(sample(gan, state, key, TOY_POINTS)),
+                title=f"the critic after {step:,} generator iterations",
+            ),
+            path,
+        )
+
+
+def critic_on_grid(gan: Gan, state: TrainState) -> np.ndarray:
+    """Scores of a critic of the plane over `[−3, 3]²`: `[128, 128]`, row i at the i-th height."""
+    ticks = jnp.linspace(-TOY_EXTENT, TOY_EXTENT, TOY_GRID)
+    points = jnp.stack(jnp.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+    return np.asarray(gan.critic.apply(state.critic.variables, points)).reshape(TOY_GRID, TOY_GRID)
+
+
+def draw_plots(workdir: Path, estimate_name: str) -> None:
+    """`plots/estimate.png` and `plots/losses.png`, from the run's records."""
+    history = records.read(workdir)
+    title = estimate_name.replace("_", " ")
+    estimate = pictures.curves(
+        history,
+        {
+            estimate_name: "training batches",
+            "training_estimate": "training data, fixed set",
+            "held_out_estimate": "held-out data",
+        },
+        title=f"The critic's {title}",
+        ylabel=title,
+    )
+    losses = pictures.curves(
+        history,
+        {"critic_loss": "critic", "generator_loss": "generator"},
+        title="Losses",
+        ylabel="loss",
+    )
+    pictures.save(estimate, workdir / "plots" / "estimate.png")
+    pictures.save(losses, workdir / "plots" / "losses.png")

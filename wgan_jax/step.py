@@ -1,0 +1,152 @@
+"""One generator iteration as one pure function (arXiv 1704.00028, Algorithm 1; arXiv 1701.07875, Algorithm 1)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from wgan_jax import draws
+from wgan_jax.gan import Gan
+from wgan_jax.state import Player, TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def make_train_step(gan: Gan) -> TrainStep:
+    """A pure `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
+
+    It does one critic update for each row of the batch's first axis, each on its own real examples, latents and
+    ε, then one generator update on latents of its own. `jax.jit(train_step, donate_argnums=0)` saves the memory
+    of a second state, and gives the first one away.
+
+    The batch is `{"image": [n_critic, B, *image_shape]}`, float32 in [−1, 1] for images.
+
+    Metrics, float32 scalars; those of the critic are of the last critic update, before it was applied:
+      critic_loss: what the critic minimises, with the weighted penalty.
+      generator_loss: what the generator minimises.
+      wasserstein_estimate: `mean(critic(real)) − mean(critic(fake))`; another game has its own estimate instead.
+      gradient_penalty, gradient_norm: of the interpolates, without λ; the norm is their mean.
+      clipped_fraction: the share of the critic's parameters at the clipping bound.
+      critic_grad_norm, generator_grad_norm: Euclidean norms over all parameters.
+
+    Raises (when traced):
+      ValueError: if the batch has another shape than the GAN's.
+    """
+    critic_optimizer = optax.with_extra_args_support(gan.critic_optimizer)
+    generator_optimizer = optax.with_extra_args_support(gan.generator_optimizer)
+
+    def critic_loss(
+        params: Any, critic: Player, real: jax.Array, fake: jax.Array, epsilon: jax.Array
+    ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
+        variables = critic.variables | {"params": params}
+        real_scores, variables = apply(gan.critic, variables, real)
+        fake_scores, variables = apply(gan.critic, variables, fake)
+        constraint, metrics = gan.constraint.loss(lambda x: apply(gan.critic, variables, x)[0], real, fake, epsilon)
+        loss = gan.game.critic_loss(real_scores, fake_scores) + constraint
+        estimate = gan.game.estimate(real_scores, fake_scores)
+        metrics |= {"critic_loss": loss, gan.game.estimate_name: estimate}
+        return loss, (metrics, variables)
+
+    def generator_loss(
+        params: Any, generator: Player, critic: Player, latents: jax.Array
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        fake, variables = apply(gan.generator, generator.variables | {"params": params}, latents)
+        scores, _ = apply(gan.critic, critic.variables, fake)
+        return gan.game.generator_loss(scores), variables
+
+    def update_critic(state: TrainState, critic: Player, real: jax.Array, update: jax.Array) -> tuple[Player, Metrics]:
+        index = jnp.arange(real.shape[0])
+        latents = draws.critic_latents(state.key, state.step, update, index, gan.latent_dim)
+        epsilon = draws.epsilon(state.key, state.step, update, index)
+        fake, _ = apply(gan.generator, state.generator.variables, latents)
+
+        params, before = gan.constraint.before(critic.params)
+        (_, (metrics, variables)), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
+            params, critic, real, fake, epsilon
+        )
+        updates, opt_state = critic_optimizer.update(gradient, critic.opt_state, params, step=state.step)
+        params, after = gan.constraint.after(optax.apply_updates(params, updates))
+        metrics |= before | after | {"critic_grad_norm": optax.tree.norm(gradient)}
+        return Player(variables | {"params": params}, opt_state), metrics
+
+    def update_generator(state: TrainState, critic: Player, size: int) -> tuple[Player, Metrics]:
+        index = jnp.arange(size)
+        latents = draws.generator_latents(state.key, state.step, index, gan.latent_dim)
+        generator = state.generator
+        (loss, variables), gradient = jax.value_and_grad(generator_loss, has_aux=True)(
+            generator.params, generator, critic, latents
+        )
+        updates, opt_state = generator_optimizer.update(
+            gradient, generator.opt_state, generator.params, step=state.step
+        )
+        params = optax.apply_updates(generator.params, updates)
+        metrics = {"generator_loss": loss, "generator_grad_norm": optax.tree.norm(gradient)}
+        return Player(variables | {"params": params}, opt_state), metrics
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        real = batch["image"]
+        if real.shape[2:] != gan.image_shape:
+            raise ValueError(
+                f"batch['image'] has shape {real.shape}, but must be [n_critic, B, "
+                f"{', '.join(map(str, gan.image_shape))}]"
+            )
+        n_critic, batch_size = real.shape[:2]
+
+        critic, metrics = jax.lax.scan(
+            lambda critic, row: update_critic(state, critic, *row),
+            state.critic,
+            (real, jnp.arange(n_critic)),
+        )
+        metrics = jax.tree.map(lambda values: values[-1], metrics)
+
+        generator, generator_metrics = update_generator(state, critic, batch_size * gan.generator_batch_multiple)
+        state = TrainState(
+            step=state.step + 1,
+            key=state.key,
+            generator=generator,
+            critic=critic,
+            ema=optax.incremental_update(generator.variables, state.ema, 1 - ema_decay(gan.ema_decay, state.step)),
+        )
+        return state, metrics | generator_metrics
+
+    return train_step
+
+
+def ema_decay(decay: float, step: jax.Array) -> jax.Array:
+    """The average's decay at a step: `decay`, or less while the average would still hold the initial weights."""
+    return jnp.minimum(decay, (1 + step) / (10 + step))
+
+
+def apply(module: nn.Module, variables: dict[str, Any], x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    """A network in training: its output, and its variables with new running statistics."""
+    output, changed = module.apply(variables, x, train=True, mutable=["batch_stats"])
+    return output, {**variables, **changed}
+
+
+def repeat(train_step: TrainStep) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Several generator iterations as one pure function, for networks so small that dispatch would cost more.
+
+    Returns `train_steps(state, batches, count) -> (state, metrics)`: `batches` hold up to K iterations' batches
+    along a new first axis, of which the first `count` are done, and metrics have shape `[K]`. The loop's body
+    does not depend on K or `count`, so neither does the trajectory.
+    """
+
+    def train_steps(state: TrainState, batches: Batch, count: jax.Array) -> tuple[TrainState, Metrics]:
+        length = jax.tree.leaves(batches)[0].shape[0]
+        first = jax.tree.map(lambda x: x[0], batches)
+        shapes = jax.eval_shape(train_step, state, first)[1]
+        metrics = jax.tree.map(lambda m: jnp.zeros((length, *m.shape), m.dtype), shapes)
+
+        def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = carry
+            state, new = train_step(state, jax.tree.map(lambda x: x[i], batches))
+            return state, jax.tree.map(lambda all_, m: all_.at[i].set(m), metrics, new)
+
+        return jax.lax.fori_loop(0, count, body, (state, metrics))
+
+    return train_steps
