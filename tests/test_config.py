@@ -72,7 +72,11 @@ def test_a_value_that_cannot_be_is_named_with_its_remedy(key, value):
 
 @pytest.mark.parametrize(
     ("key", "hint"),
-    [("n_critics", "did you mean n_critic?"), ("lr", "known: seed, steps"), ("critic.optimiser", "did you mean")],
+    [
+        ("n_critics", "did you mean n_critic?"),
+        ("critic.learning_rates", "optimizer.learning_rate?"),
+        ("zzz", "wgan_jax/config.py explains every key"),
+    ],
 )
 def test_an_unknown_key_is_named_with_the_nearest(key, hint):
     c = default()

@@ -168,12 +168,20 @@ def nearest(name: str, known: list[str]) -> str:
     return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
 
 
+def _nearest_key(key: str, known: list[str]) -> str:
+    by_name = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(key, known, n=1) or [
+        by_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1)
+    ]
+    return f"did you mean {close[0]}?" if close else "wgan_jax/config.py explains every key"
+
+
 def check(config: ConfigDict) -> None:
     """Raises `UserError` at the first setting that cannot be, naming key, value and remedy."""
     values, defaults = dict(flatten(config)), dict(flatten(default()))
     for key in values:
         if key not in defaults:
-            raise UserError(f"config.{key}: unknown key; {nearest(key, list(defaults))}")
+            raise UserError(f"config.{key}: unknown key; {_nearest_key(key, list(defaults))}")
     for key, example in defaults.items():
         if key not in values:
             raise UserError(f"config.{key}: missing; start from wgan_jax.config.default()")
