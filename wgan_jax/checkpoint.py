@@ -245,8 +245,8 @@ def _check_same_arrays(path: Path, number: Any, there: dict[str, str], here: dic
 
 
 def _short(error: BaseException) -> str:
-    """The first words of the innermost cause, on one line."""
+    """The innermost cause on one line: its first words, and its last, where the system's own reason stands."""
     while error.__cause__ is not None:
         error = error.__cause__
     words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= 120 else words[:117] + "…"
+    return words if len(words) <= 160 else f"{words[:40]} … {words[-110:]}"
