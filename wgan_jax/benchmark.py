@@ -58,6 +58,7 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
     needed = flops.of_step(gan, config.batch_size, n_critic)
     ceiling = 2 * MATMUL**3 / statistics.median(ceilings)
     memory = step.memory_analysis()
+    assert memory is not None  # every backend that compiles steps has it
     return {
         "device": jax.devices()[0].device_kind,
         "precision": config.precision,
@@ -92,7 +93,9 @@ def xla_flops(config: ConfigDict) -> float:
     def count(updates: int) -> float:
         batch = {"image": np.zeros((updates, config.batch_size, *gan.image_shape), np.float32)}
         compiled = jax.jit(make_train_step(gan, unroll=True)).lower(state, batch).compile()
-        return float(compiled.cost_analysis()["flops"])
+        costs = compiled.cost_analysis()
+        assert costs is not None
+        return float(costs["flops"])
 
     one, two = count(1), count(2)
     return one + (config.n_critic - 1) * (two - one)
