@@ -2,6 +2,8 @@
 
 Command:  python -m wgan_jax.train --config=configs/digits_clip.py --workdir=runs/digits_clip
 Machine:  2 CPU cores
+Time:     1 to 3 minutes, compilation included
+Expect:   blurred digits, worse than the penalty's: a 1-nearest-neighbour accuracy of about 0.87
 
 RMSProp, clipping and the critic's warm-up as in WGAN's code (arXiv 1701.07875).
 """
@@ -13,7 +15,7 @@ from wgan_jax.config import default
 
 def get_config() -> ConfigDict:
     c = default()
-    c.steps = 6_000
+    c.steps = 5_000
     c.steps_per_dispatch = 20
     c.constraint.kind = "clip"
     c.constraint.bound = 0.01
