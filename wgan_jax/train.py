@@ -39,7 +39,8 @@ def train(config: ConfigDict, workdir: Path) -> TrainState:
       UserError: for every mistake that the user can mend.
     """
     gan = build(config)
-    sources = {split: data.load(config, split) for split in ("train", "held_out")}
+    held_out = data.load(config, "held_out")
+    sources = {"train": data.load(config, "train", cache=config.data.cache), "held_out": held_out}
     claim(workdir, config)
     left = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
 
@@ -105,7 +106,8 @@ def _loop(
             ),
             plan,
             length,
-        )
+        ),
+        jax.device_put,  # the next batches are on the device before a step ends
     )
     dispatch = make_dispatch(gan, length)
     estimate = jax.jit(make_estimate(gan))
@@ -141,7 +143,7 @@ def _loop(
         if start == 0:
             draw_samples(workdir, gan, state, sample_key, 0, sources["held_out"])
         previous: tuple[Segment, Metrics, Metrics] | None = None
-        for segment, batch in zip(plan, stream, strict=True):
+        for segment, batch in zip(plan, progress.waiting(stream), strict=True):
             state, metrics = dispatch(state, batch, segment)
             step = segment.stop
             estimates = {}
