@@ -22,7 +22,7 @@ def benchmark() -> None:
     from wgan_jax.data.benchmark import REPEATS, measure
 
     config = flags.FLAGS.config
-    speed = measure(config)
+    speed = measure(config, flags.FLAGS.seconds)
     print(
         f"{config.data.name}, batches of {config.batch_size}, medians of {REPEATS}: "
         f"{speed.one_thread:,.0f} images/s in one thread, {speed.on_device:,.0f} images/s read ahead and on the device"
@@ -38,6 +38,7 @@ def main() -> None:
         command.run(prepare)
     elif chosen == "benchmark":
         config_flags.DEFINE_config_file("config", None, "A file with get_config().")
+        flags.DEFINE_float("seconds", 1.0, "Of one measurement.", lower_bound=0.01)
         flags.mark_flag_as_required("config")
         command.run(benchmark)
     elif chosen in ("--help", "-h"):

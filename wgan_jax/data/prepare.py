@@ -18,7 +18,7 @@ def prepare(name: str, directory: str = "") -> str:
     tfds = library(f"--name={name}")
     place = location(directory)
     try:
-        builder = tfds.builder(name, data_dir=place, file_format="array_record")
+        builder = tfds.builder(name, data_dir=place)
     except tfds.core.DatasetNotFoundError:
         raise UserError(
             f"--name={name}: TFDS knows no such data set; https://www.tensorflow.org/datasets/catalog lists them"
