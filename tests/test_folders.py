@@ -263,7 +263,7 @@ def train_command(folder, workdir, *args):
 
 def test_a_run_on_a_folder(odd_folder, tmp_path):
     damaged(odd_folder / "15.PNG", odd_folder / "15.PNG")
-    args = ["--config.steps=4", "--config.data.unreadable_fraction=0.2"]
+    args = ["--config.steps=4", "--config.steps_per_dispatch=1", "--config.data.unreadable_fraction=0.2"]
     histories = []
     for cache in ("never", "always"):
         done = run(train_command(odd_folder, tmp_path / cache, f"--config.data.cache={cache}", *args))
