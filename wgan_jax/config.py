@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from wgan_jax.errors import UserError
+from wgan_jax.networks import dcgan
 
 
 def default() -> ConfigDict:
@@ -230,6 +231,11 @@ def _check_pairs(c: ConfigDict) -> None:
                 f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
                 "use 'mlp'"
             )
+        if player.network == "dcgan":
+            try:
+                dcgan.levels(image_shape(c))
+            except ValueError as error:
+                raise UserError(f"config.data.size = {c.data.size}: {error}") from None
     if c.data.name.startswith(("tfds:", "folder:")):
         if not c.data.size:
             raise UserError(f"config.data.size = 0: {c.data.name} has images; give the pixels of a side, such as 64")
