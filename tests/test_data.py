@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -105,6 +105,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert not np.array_equal(run()[9]["image"], run(seed=2)[9]["image"])
 
 
+@settings(max_examples=40)
 @given(
     length=st.integers(1, 40),
     share=st.integers(1, 7),

@@ -263,15 +263,11 @@ def train_command(folder, workdir, *args):
 
 def test_a_run_on_a_folder(odd_folder, tmp_path):
     damaged(odd_folder / "15.PNG", odd_folder / "15.PNG")
-    args = ["--config.steps=4", "--config.steps_per_dispatch=1", "--config.data.unreadable_fraction=0.2"]
-    histories = []
-    for cache in ("never", "always"):
-        done = run(train_command(odd_folder, tmp_path / cache, f"--config.data.cache={cache}", *args))
-        assert done.returncode == 0, done.stderr
-        assert "15.PNG" in done.stderr
-        histories.append((tmp_path / cache / "metrics.jsonl").read_bytes())
-    assert histories[0] == histories[1]
-    assert "held_out_estimate" in records.read(tmp_path / "never")[-1]
+    args = ["--config.steps=4", "--config.data.unreadable_fraction=0.2", "--config.data.cache=never"]
+    done = run(train_command(odd_folder, tmp_path / "run", *args))
+    assert done.returncode == 0, done.stderr
+    assert "15.PNG" in done.stderr
+    assert {"training_estimate", "held_out_estimate"} < set(records.read(tmp_path / "run")[-1])
 
 
 def make_damaged(folder):
