@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import default
 
-
 settings.register_profile("any_machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any_machine")
 
