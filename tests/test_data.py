@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from wgan_jax import UserError, data
 from wgan_jax.data import ArraySource, batches, digits, toy
-from wgan_jax.loop import segments
+from wgan_jax.plan import segments
 from wgan_jax.schedule import CriticSchedule
 
 from .conftest import tiny_config

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgan_jax.loop import segments
+from wgan_jax.plan import segments
 from wgan_jax.schedule import CriticSchedule
 
 

@@ -1,30 +1,53 @@
-"""Saving and restoring a run's state with orbax."""
+"""Saving and restoring a run's state with orbax.
 
+Each checkpoint carries the name and type of every array, in the same atomic commit, so that one of another network is
+refused by name. Once it is on the disk it is sealed with a digest of each of its files, so that damage of any kind is
+found before anything is read; one that a kill left unsealed is guarded by the checksums inside orbax's own format.
+A checkpoint is data: nothing in it is executed.
+"""
+
+import contextlib
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import jax
-from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
-from wgan_jax import config as configs
 from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan, build
-from wgan_jax.state import TrainState, init_state
+from wgan_jax.state import TrainState, init_state, named_arrays
+from wgan_jax.workdir import read_config
+
+FORMAT = 1
+"""Of the state in a checkpoint; one of another format is refused."""
+SEAL = "files.sha256.json"
+
+
+class Damaged(Exception):  # noqa: N818
+    """A checkpoint that cannot be read, or is not what was written."""
 
 
 class Checkpointer:
-    """The checkpoints of one run, under `workdir/checkpoints/<step>`; the newest `keep` stay.
+    """Writes the checkpoints of one run under `workdir/checkpoints/<step>`; the newest `keep` stay.
 
-    Writing goes on in the background; leaving the `with` block waits for it.
+    Writing goes on in the background; leaving the `with` block waits for it. What a killed run left unfinished is
+    cleaned up at the start.
     """
 
     def __init__(self, workdir: Path, keep: int = 3):
         policies = ocp.training.preservation_policies
+        self._folder = folder(workdir).absolute()
         self._checkpointer = ocp.training.Checkpointer(
-            folder(workdir).absolute(), preservation_policy=policies.LatestN(keep)
+            self._folder, preservation_policy=policies.LatestN(keep), cleanup_tmp_directories=True
         )
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -35,26 +58,165 @@ class Checkpointer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._checkpointer.close()
-
-    @property
-    def latest(self) -> int | None:
-        """The newest checkpoint's step; None if there is none."""
-        newest = self._checkpointer.latest
-        return None if newest is None else int(newest.step)
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+            with contextlib.suppress(Exception):  # it raises again what `wait` has raised
+                self._checkpointer.close()
 
     def save(self, step: int, state: TrainState) -> None:
-        """Copies the state to the host, and lets a thread write it while the run goes on."""
-        self._checkpointer.save_async(step, state, force=True)
+        """Copies the state to the host, and lets a thread write it while the run goes on.
 
-    def load(self, step: int, gan: Gan) -> TrainState:
-        """The state at a step, on this process's first device."""
-        return self._checkpointer.load(step, abstract_state(gan))
+        Raises:
+          UserError: if the checkpoint before this one could not be written.
+        """
+        self.wait()
+        record = {"format": FORMAT, "arrays": describe(state)}
+        response = self._checkpointer.save_async(step, state, force=True, overwrite=True, custom_metadata=record)
+
+        def finish() -> None:
+            response.result()
+            seal(self._folder / str(step))
+
+        self._writing = self._writer.submit(finish)
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is on the disk.
+
+        Raises:
+          UserError: if it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        try:
+            if writing:
+                writing.result()
+        except Exception as error:  # orbax and the file systems below it raise what they like
+            raise UserError(
+                f"a checkpoint in {self._folder} could not be written: {_short(error)}; the ones before it are whole: "
+                "free the disk or mend the permissions, and start again to go on with the run"
+            ) from error
 
 
 def folder(workdir: Path) -> Path:
     """Where a run's checkpoints are."""
     return workdir / "checkpoints"
+
+
+def steps(workdir: Path) -> list[int]:
+    """The steps of a run's checkpoints, the newest first."""
+    if not folder(workdir).is_dir():
+        return []
+    return sorted((int(path.name) for path in folder(workdir).iterdir() if path.name.isdecimal()), reverse=True)
+
+
+def load(workdir: Path, step: int, gan: Gan) -> TrainState:
+    """The state of one checkpoint, on this process's first device.
+
+    Raises:
+      Damaged: if it cannot be read, or differs from what was written.
+      UserError: if it is of another network or another version, naming the differences.
+    """
+    path = folder(workdir) / str(step)
+    check_seal(path)
+    try:
+        record = ocp.metadata(path.absolute()).custom_metadata or {}
+        arrays = dict(record["arrays"])
+    except Exception as error:
+        raise Damaged(f"its metadata cannot be read: {_short(error)}") from error
+    _check_same_arrays(path, record.get("format"), arrays, describe(abstract_state(gan)))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = ocp.load(path.absolute(), abstract_state(gan))
+    except Exception as error:
+        raise Damaged(f"its arrays cannot be read: {_short(error)}") from error
+    if describe(state) != arrays:
+        raise Damaged("its arrays have not the types that were written")
+    return state
+
+
+def seal(path: Path) -> None:
+    """Writes the digest of every file of a checkpoint beside them."""
+    digests = {str(file.relative_to(path)): _digest(file) for file in sorted(path.rglob("*")) if file.is_file()}
+    partial = path / f"{SEAL}.partial"
+    partial.write_text(json.dumps(digests, indent=1))
+    partial.rename(path / SEAL)
+
+
+def check_seal(path: Path) -> None:
+    """Raises `Damaged` if a file of a sealed checkpoint is not what it was, or a link leads out of it."""
+    if any(entry.is_symlink() for entry in [path, *path.rglob("*")]):
+        raise Damaged("it holds a symbolic link")
+    if not (path / SEAL).exists():
+        return
+    try:
+        digests = {str(name): str(digest) for name, digest in json.loads((path / SEAL).read_bytes()).items()}
+    except (ValueError, AttributeError):
+        raise Damaged(f"its {SEAL} cannot be read") from None
+    for name, digest in digests.items():
+        file = path / name
+        if not file.is_file():
+            raise Damaged(f"its file {name} is missing")
+        if _digest(file) != digest:
+            raise Damaged(f"its file {name} has changed")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = print) -> tuple[int, TrainState] | None:
+    """The step and state of the newest checkpoint that is whole; None if there is none at all.
+
+    Raises:
+      UserError: if every checkpoint is damaged, or one is of another network.
+    """
+    damaged = {}
+    for step in steps(workdir):
+        try:
+            state = load(workdir, step, gan)
+        except Damaged as error:
+            damaged[step] = str(error)
+            continue
+        for bad, why in damaged.items():
+            warn(f"checkpoint {folder(workdir) / str(bad)} is damaged ({why}); using that of step {step}")
+        return step, state
+    if damaged:
+        reasons = "; ".join(f"{step}: {why}" for step, why in damaged.items())
+        raise UserError(
+            f"every checkpoint in {folder(workdir)} is damaged ({reasons}); nothing was deleted: "
+            "restore one from a backup, or start in another workdir"
+        )
+    return None
+
+
+def set_aside(workdir: Path, beyond: int) -> None:
+    """Moves checkpoints newer than a step to `workdir/damaged`, out of the way of the run that repeats their steps."""
+    for step in steps(workdir):
+        if step > beyond:
+            place = workdir / "damaged" / str(step)
+            place.parent.mkdir(exist_ok=True)
+            number = 1
+            while place.exists():
+                place = place.with_name(f"{step}-{number}")
+                number += 1
+            (folder(workdir) / str(step)).rename(place)
+
+
+def restore(workdir: str | Path) -> tuple[Gan, TrainState]:
+    """The GAN and the newest state of the run in `workdir`.
+
+    Raises:
+      UserError: if there is no run, no checkpoint, or none that is whole.
+    """
+    workdir = Path(workdir)
+    gan = build(read_config(workdir))
+    found = newest(workdir, gan)
+    if found is None:
+        raise UserError(f"{folder(workdir)} holds no checkpoint yet; start the run again to go on with it")
+    return gan, found[1]
 
 
 def abstract_state(gan: Gan) -> TrainState:
@@ -64,34 +226,27 @@ def abstract_state(gan: Gan) -> TrainState:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
 
 
-def read_config(workdir: Path) -> ConfigDict:
-    """The settings of the run in `workdir`.
+def describe(state: TrainState) -> dict[str, str]:
+    """Every array by name: `{"critic/variables/params/…": "float32[256,1]", …}`."""
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in named_arrays(state).items()}
 
-    Raises:
-      UserError: if there is no run, or its `config.json` cannot be read.
-    """
-    path = workdir / "config.json"
-    if not path.is_file():
+
+def _check_same_arrays(path: Path, number: Any, there: dict[str, str], here: dict[str, str]) -> None:
+    if number != FORMAT:
         raise UserError(
-            f"{workdir} holds no run: {path} is missing; train one first: "
-            f"python -m wgan_jax.train --config=… --workdir={workdir}"
+            f"{path} has format {number}, and this version of wgan_jax reads format {FORMAT}; "
+            "go on with the version that wrote it, or start in another workdir"
         )
-    try:
-        return configs.from_json(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); restore it, or start in another workdir") from None
+    names = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+    if names:
+        shown = "; ".join(f"{n}: {there.get(n, 'absent')} there, {here.get(n, 'absent')} here" for n in names[:3])
+        more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+        raise UserError(f"{path} is a checkpoint of another network: {shown}{more}; start in another workdir")
 
 
-def restore(workdir: str | Path) -> tuple[Gan, TrainState]:
-    """The GAN and the newest state of the run in `workdir`.
-
-    Raises:
-      UserError: if there is no run or no checkpoint.
-    """
-    workdir = Path(workdir)
-    gan = build(read_config(workdir))
-    with Checkpointer(workdir) as checkpointer:
-        step = checkpointer.latest
-        if step is None:
-            raise UserError(f"{folder(workdir)} holds no checkpoint yet; start the run again to go on with it")
-        return gan, checkpointer.load(step, gan)
+def _short(error: BaseException) -> str:
+    """The innermost cause on one line: its first words, and its last, where the system's own reason stands."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 160 else f"{words[:40]} … {words[-110:]}"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -26,8 +27,8 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    # orbax tells its whole life at INFO; `--verbosity=0` brings it back.
-    flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
+    # orbax logs its whole life, and its errors twice: they end in one line here. `--verbosity=0` brings it back.
+    flags.FLAGS.verbosity = logging.FATAL  # type: ignore[assignment]
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)
@@ -68,6 +69,8 @@ def use_compilation_cache() -> None:
     """
     import jax
 
+    # A cache that cannot be written costs time, no more.
+    warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "wgan_jax"))

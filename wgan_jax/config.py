@@ -65,6 +65,9 @@ def default() -> ConfigDict:
     c.report.samples_every = 1_000  # grids from the same latents
     c.report.checkpoint_every = 1_000
     c.report.checkpoints = 3  # how many of the newest checkpoints are kept
+
+    c.debug = ConfigDict()
+    c.debug.nans = False  # stop in the operation that makes the first NaN; slow
     return c
 
 

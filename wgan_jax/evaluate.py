@@ -16,9 +16,10 @@ import numpy as np
 from absl import flags
 
 from wgan_jax import command, data, preprocess, quality
-from wgan_jax.checkpoint import read_config, restore
+from wgan_jax.checkpoint import restore
 from wgan_jax.estimate import fixed_set, make_estimate
 from wgan_jax.sampling import sample
+from wgan_jax.workdir import read_config
 
 SAMPLES = 1_000
 """Samples that are classified."""

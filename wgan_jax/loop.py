@@ -1,29 +1,150 @@
-"""The order of a run: which iterations go into one compiled call."""
+"""The training loop: batches in, states through, records and pictures out."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from pathlib import Path
 
-from wgan_jax.schedule import CriticSchedule
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from wgan_jax import data
+from wgan_jax.checkpoint import Checkpointer
+from wgan_jax.data import batches
+from wgan_jax.errors import UserError
+from wgan_jax.estimate import fixed_set, make_estimate
+from wgan_jax.gan import Gan
+from wgan_jax.interrupt import Interrupt
+from wgan_jax.plan import Segment, segments
+from wgan_jax.report.events import Events
+from wgan_jax.report.gallery import draw_samples
+from wgan_jax.report.progress import Progress
+from wgan_jax.report.records import Record, Records
+from wgan_jax.state import TrainState, finite
+from wgan_jax.step import Metrics, make_train_step, repeat
+
+Dispatch = Callable[[TrainState, data.Examples, Segment], tuple[TrainState, Metrics]]
 
 
-class Segment(NamedTuple):
-    """The iterations `[start, stop)`, done in one compiled call."""
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    gan: Gan,
+    state: TrainState,
+    train_data: data.Source,
+    held_out: data.Source,
+    checkpointer: Checkpointer,
+    interrupt: Interrupt,
+) -> TrainState:
+    """Trains from `state` on until `config.steps` iterations are done, or until it is interrupted; saves the end.
 
-    start: int
-    stop: int
-
-
-def segments(
-    start: int, steps: int, length: int, schedule: CriticSchedule, intervals: tuple[int, ...]
-) -> Iterator[Segment]:
-    """Cuts `[start, steps)` into segments of at most `length` iterations.
-
-    A segment ends where something must be done on the host, at each multiple of an interval, and before an
-    iteration with another number of critic updates.
+    Raises:
+      UserError: if the run diverges; the checkpoints before that are kept.
     """
-    while start < steps:
-        stop = min(start + length, steps, *(start + n - start % n for n in intervals))
-        updates = schedule.updates(start)
-        stop = next((s for s in range(start, stop) if schedule.updates(s) != updates), stop)
-        yield Segment(start, stop)
-        start = stop
+    start, report, length = int(state.step), config.report, config.steps_per_dispatch
+    intervals = (report.every, report.samples_every, report.checkpoint_every)
+    plan = list(segments(start, config.steps, length, gan.schedule, intervals))
+    per_step = batches.dataset(
+        train_data, gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=config.steps
+    )
+    stream = batches.prefetch(batches.stack(per_step, plan, length), jax.device_put)
+    dispatch = make_careful_dispatch(gan) if config.debug.nans else make_dispatch(gan)
+    estimate = jax.jit(make_estimate(gan))
+    fixed = {"training_estimate": fixed_set(train_data), "held_out_estimate": fixed_set(held_out)}
+    sample_key = jax.random.key(config.seed)
+
+    with (
+        Records(workdir, start) as log,
+        Events(workdir, start) as events,
+        Progress(start, config.steps) as progress,
+    ):
+
+        def write(segment: Segment, metrics: Metrics, estimates: Metrics) -> None:
+            values = {name: np.asarray(value) for name, value in metrics.items()}
+            record: Record = {}
+            for i, step in enumerate(range(segment.start + 1, segment.stop + 1)):
+                record = {"step": step} | {name: float(value[i]) for name, value in values.items()}
+                if step == segment.stop:
+                    record |= {name: float(value) for name, value in estimates.items()}
+                check_numbers(record)
+                log.write(record)
+            if estimates:
+                events.write(record)
+                events.flush()
+            updates = gan.schedule.updates_before(segment.stop) - gan.schedule.updates_before(segment.start)
+            name = gan.game.estimate_name
+            progress.update(segment.stop, config.batch_size * updates, name, record[name])
+
+        if start == 0:
+            draw_samples(workdir, gan, state, sample_key, 0, held_out)
+        previous: tuple[Segment, Metrics, Metrics] | None = None
+        for segment, batch in zip(plan, progress.waiting(stream), strict=True):
+            state, metrics = dispatch(state, batch, segment)
+            step = segment.stop
+            reported = step % report.every == 0
+            estimates = {name: estimate(state, images) for name, images in fixed.items()} if reported else {}
+            # Only now, with the next iterations under way, wait for the numbers of the last ones.
+            if previous:
+                write(*previous)
+            previous = (segment, metrics, estimates)
+            if step % report.samples_every == 0:
+                draw_samples(workdir, gan, state, sample_key, step, held_out)
+            last = step == config.steps or interrupt.signal is not None
+            if last or step % report.checkpoint_every == 0:
+                write(*previous)
+                previous = None
+                check_state(state)
+                log.flush()
+                checkpointer.save(step, state)
+            elif reported:
+                check_state(state)
+            if last:
+                break
+    return state
+
+
+def make_dispatch(gan: Gan) -> Dispatch:
+    """All iterations of a segment in one compiled call; metrics have shape `[K]`, with K the batch's first axis.
+
+    The state that goes in is given away.
+    """
+    train_steps = jax.jit(repeat(make_train_step(gan)), donate_argnums=0)
+
+    def dispatch(state: TrainState, batch: data.Examples, segment: Segment) -> tuple[TrainState, Metrics]:
+        return train_steps(state, batch, segment.stop - segment.start)
+
+    return dispatch
+
+
+def make_careful_dispatch(gan: Gan) -> Dispatch:
+    """One call an iteration, and no state given away: what JAX needs to find the operation that makes a NaN."""
+    train_step = jax.jit(make_train_step(gan))
+
+    def dispatch(state: TrainState, batch: data.Examples, segment: Segment) -> tuple[TrainState, Metrics]:
+        rows = []
+        for i in range(segment.stop - segment.start):
+            state, metrics = train_step(state, {name: values[i] for name, values in batch.items()})
+            rows.append(metrics)
+        return state, jax.tree.map(lambda *values: np.stack(values), *rows)
+
+    return dispatch
+
+
+DIVERGED = (
+    "the run has diverged, and the checkpoints before that are kept; try lower learning rates, a larger "
+    "config.constraint.weight or a smaller config.constraint.bound, or find the operation with --config.debug.nans"
+)
+
+
+def check_numbers(record: Record) -> None:
+    """Raises `UserError` if a number of a record is not finite."""
+    for name, value in record.items():
+        if not math.isfinite(value):
+            raise UserError(f"{name} = {value} at iteration {record['step']}: {DIVERGED}")
+
+
+def check_state(state: TrainState) -> None:
+    """Raises `UserError` if a number of a state is not finite: such a state is never saved."""
+    for name, good in jax.device_get(finite(state)).items():
+        if not good:
+            raise UserError(f"{name} is not finite at iteration {int(state.step)}: {DIVERGED}")

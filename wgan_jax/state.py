@@ -62,3 +62,19 @@ def init_state(gan: Gan, key: jax.Array) -> TrainState:
 
 def _init(module: nn.Module, key: jax.Array, x: jax.Array) -> dict[str, Any]:
     return dict(jax.jit(lambda key, x: module.init(key, x, train=True))(key, x))
+
+
+def named_arrays(state: TrainState) -> dict[str, jax.Array]:
+    """Every array of a state by its path: `{"critic/variables/params/output/kernel": …, …}`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+@jax.jit
+def finite(state: TrainState) -> dict[str, jax.Array]:
+    """Of every array with real numbers by its path, whether all of them are finite: booleans."""
+    return {
+        name: jnp.all(jnp.isfinite(x))
+        for name, x in named_arrays(state).items()
+        if jnp.issubdtype(x.dtype, jnp.floating)
+    }

@@ -17,7 +17,7 @@ Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(gan: Gan) -> TrainStep:
+def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
     """A pure `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
 
     It does one critic update for each row of the batch's first axis, each on its own real examples, latents and
@@ -34,6 +34,9 @@ def make_train_step(gan: Gan) -> TrainStep:
       gradient_penalty, gradient_norm: of the interpolates, without λ; the norm is their mean.
       clipped_fraction: the share of the critic's parameters at the clipping bound.
       critic_grad_norm, generator_grad_norm: Euclidean norms over all parameters.
+
+    `unroll` writes the critic's updates out one after another instead of in a loop: the same numbers, and
+    `n_critic` times the compilation.
 
     Raises (when traced):
       ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8.
@@ -103,6 +106,7 @@ def make_train_step(gan: Gan) -> TrainStep:
             lambda critic, row: update_critic(state, critic, *row),
             state.critic,
             (real, jnp.arange(n_critic)),
+            unroll=unroll,
         )
         metrics = jax.tree.map(lambda values: values[-1], metrics)
 

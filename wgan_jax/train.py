@@ -3,193 +3,67 @@
     python -m wgan_jax.train --config=configs/digits.py --workdir=runs/digits [--config.steps=5000 …]
 
 A run's folder holds `config.json`, `metrics.jsonl` (a line per generator iteration), `tensorboard/`,
-`checkpoints/`, `samples/` (from the same latents through training) and `plots/`.
+`checkpoints/`, `samples/` (from the same latents through training) and `plots/`. SIGTERM and Ctrl-C end the iteration
+under way, save, and exit with code 0 or 130; the same command goes on from there.
 """
 
-import math
-from collections.abc import Callable
-from contextlib import closing
+import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from wgan_jax import command, data
-from wgan_jax import config as configs
-from wgan_jax.checkpoint import Checkpointer, read_config
-from wgan_jax.data import batches
+from wgan_jax import checkpoint, command, data, loop
+from wgan_jax.checkpoint import Checkpointer
 from wgan_jax.errors import UserError
-from wgan_jax.estimate import fixed_set, make_estimate
-from wgan_jax.gan import Gan, build
-from wgan_jax.loop import Segment, segments
-from wgan_jax.report.events import Events
-from wgan_jax.report.gallery import draw_plots, draw_samples
-from wgan_jax.report.progress import Progress
-from wgan_jax.report.records import Record, Records
+from wgan_jax.gan import build
+from wgan_jax.interrupt import Interrupt
+from wgan_jax.report.gallery import draw_plots
 from wgan_jax.state import TrainState, init_state
-from wgan_jax.step import Metrics, make_train_step, repeat
+from wgan_jax.workdir import claimed, disk_errors
 
 
-def train(config: ConfigDict, workdir: Path) -> TrainState:
-    """Trains until `config.steps` iterations are done, from the newest checkpoint in `workdir` if there is one.
+def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None) -> TrainState:
+    """Trains until `config.steps` iterations are done, from the newest whole checkpoint if there is one.
 
     Raises:
       UserError: for every mistake that the user can mend.
     """
     gan = build(config)
     held_out = data.load(config, "held_out")
-    sources = {"train": data.load(config, "train", cache=config.data.cache), "held_out": held_out}
-    claim(workdir, config)
-    left = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
-
-    with Checkpointer(workdir, keep=config.report.checkpoints) as checkpointer:
-        start = checkpointer.latest or 0
+    train_data = data.load(config, "train", cache=config.data.cache)
+    interrupt = interrupt or Interrupt()
+    pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
+    with claimed(workdir, config), disk_errors(workdir):
+        found = checkpoint.newest(workdir, gan, warn=lambda line: print(line, file=sys.stderr))
+        start, state = found or (0, init_state(gan, jax.random.key(config.seed)))
+        checkpoint.set_aside(workdir, beyond=start)
         if start == config.steps:
-            state = checkpointer.load(start, gan)
-            print(f"finished already: all {start:,} iterations are done; {left}")
+            print(f"finished already: all {start:,} iterations are done; {pictures}")
             return state
         if start:
             print(f"resuming {workdir} after iteration {start:,}", flush=True)
-            state = checkpointer.load(start, gan)
-        else:
-            state = init_state(gan, jax.random.key(config.seed))
-        state = _loop(config, workdir, gan, sources, checkpointer, state, start)
-    print(f"done: {config.steps:,} iterations; {left}", flush=True)
+        with Checkpointer(workdir, keep=config.report.checkpoints) as checkpointer:
+            try:
+                state = loop.run(config, workdir, gan, state, train_data, held_out, checkpointer, interrupt)
+            except FloatingPointError as error:
+                raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}") from error
+        draw_plots(workdir, gan.game.estimate_name)
+    step = int(state.step)
+    if step < config.steps:
+        print(f"stopped and saved after iteration {step:,} of {config.steps:,}; the same command resumes; {pictures}")
+    else:
+        print(f"done: {step:,} iterations; {pictures}", flush=True)
     return state
-
-
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Makes `workdir` the folder of a run with these settings, or checks that it is.
-
-    Raises:
-      UserError: if it holds a run with other settings, naming them.
-    """
-    path = workdir / "config.json"
-    if path.exists():
-        different = configs.differences(read_config(workdir), config)
-        if different:
-            raise UserError(
-                f"{workdir} holds a run with other settings: {'; '.join(different)}; use those, or another workdir"
-            )
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(configs.to_json(config))
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}") from None
-
-
-def _loop(
-    config: ConfigDict,
-    workdir: Path,
-    gan: Gan,
-    sources: dict[str, data.Source],
-    checkpointer: Checkpointer,
-    state: TrainState,
-    start: int,
-) -> TrainState:
-    report, length = config.report, config.steps_per_dispatch
-    intervals = (report.every, report.samples_every, report.checkpoint_every)
-    plan = list(segments(start, config.steps, length, gan.schedule, intervals))
-    stream = batches.prefetch(
-        batches.stack(
-            batches.dataset(
-                sources["train"],
-                gan.schedule,
-                seed=config.seed,
-                batch_size=config.batch_size,
-                steps=config.steps,
-            ),
-            plan,
-            length,
-        ),
-        jax.device_put,  # the next batches are on the device before a step ends
-    )
-    dispatch = make_dispatch(gan, length)
-    estimate = jax.jit(make_estimate(gan))
-    fixed = {"training_estimate": sources["train"], "held_out_estimate": sources["held_out"]}
-    fixed_images = {name: fixed_set(source) for name, source in fixed.items()}
-    sample_key = jax.random.key(config.seed)
-
-    with (
-        Records(workdir, start) as log,
-        closing(Events(workdir, start)) as events,
-        Progress(start, config.steps) as progress,
-    ):
-
-        def write(segment: Segment, metrics: Metrics, estimates: Metrics) -> None:
-            values = {name: np.asarray(value) for name, value in metrics.items()}
-            record: Record = {}
-            for i, step in enumerate(range(segment.start + 1, segment.stop + 1)):
-                record = {"step": step} | {name: float(value[i]) for name, value in values.items()}
-                if step == segment.stop:
-                    record |= {name: float(value) for name, value in estimates.items()}
-                check_finite(record, checkpointer.latest)
-                log.write(record)
-            if segment.stop % report.every == 0:
-                events.write(record)
-            progress.update(
-                segment.stop,
-                config.batch_size
-                * (gan.schedule.updates_before(segment.stop) - gan.schedule.updates_before(segment.start)),
-                gan.game.estimate_name,
-                record[gan.game.estimate_name],
-            )
-
-        if start == 0:
-            draw_samples(workdir, gan, state, sample_key, 0, sources["held_out"])
-        previous: tuple[Segment, Metrics, Metrics] | None = None
-        for segment, batch in zip(plan, progress.waiting(stream), strict=True):
-            state, metrics = dispatch(state, batch, segment)
-            step = segment.stop
-            estimates = {}
-            if step % report.every == 0:
-                estimates = {name: estimate(state, images) for name, images in fixed_images.items()}
-            # Only now, with the next iterations under way, wait for the numbers of the last ones.
-            if previous:
-                write(*previous)
-            previous = (segment, metrics, estimates)
-            if step % report.samples_every == 0:
-                draw_samples(workdir, gan, state, sample_key, step, sources["held_out"])
-            if step % report.checkpoint_every == 0 or step == config.steps:
-                write(*previous)
-                previous = None
-                log.flush()
-                checkpointer.save(step, state)
-    draw_plots(workdir, gan.game.estimate_name)
-    return state
-
-
-def make_dispatch(gan: Gan, length: int) -> Callable[[TrainState, data.Examples, Segment], tuple[TrainState, Metrics]]:
-    """Up to `length` generator iterations in one compiled call; metrics have shape `[length]`.
-
-    The state that goes in is given away.
-    """
-    train_steps = jax.jit(repeat(make_train_step(gan)), donate_argnums=0)
-
-    def dispatch(state: TrainState, batch: data.Examples, segment: Segment) -> tuple[TrainState, Metrics]:
-        return train_steps(state, batch, segment.stop - segment.start)
-
-    return dispatch
-
-
-def check_finite(record: Record, kept: int | None) -> None:
-    """Raises `UserError` if a number of a record is not finite."""
-    for name, value in record.items():
-        if not math.isfinite(value):
-            remedy = "lower the learning rates, or raise config.constraint.weight or lower config.constraint.bound"
-            kept_words = f"the checkpoint after iteration {kept} is kept" if kept else "nothing was saved yet"
-            raise UserError(
-                f"{name} = {value} at iteration {record['step']}: the run has diverged; {kept_words}; {remedy}"
-            )
 
 
 def main() -> None:
-    train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
+    config = flags.FLAGS.config
+    jax.config.update("jax_debug_nans", bool(config.get("debug", {}).get("nans", False)))
+    with Interrupt() as interrupt:
+        train(config, Path(flags.FLAGS.workdir), interrupt)
+    sys.exit(interrupt.exit_code)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from wgan_jax import data
 from wgan_jax.data import batches
 from wgan_jax.gan import build
-from wgan_jax.loop import segments
+from wgan_jax.plan import segments
 
 REPEATS = 7
 

@@ -11,7 +11,7 @@ becomes one of height `ceil(H / stride)`.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -87,8 +87,11 @@ kernel_gradient.defvjp(
 )
 
 
-def _per_platform(cpu, default, *args: jax.Array) -> jax.Array:
-    return lax.platform_dependent(*args, cpu=cpu, default=default).astype(args[0].dtype)
+def _per_platform(cpu: Callable[..., jax.Array], default: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
+    def rounded(*args: jax.Array) -> jax.Array:
+        return cpu(*args).astype(args[0].dtype)
+
+    return lax.platform_dependent(*args, cpu=rounded, default=default)
 
 
 def _same(size: Sequence[int], kernel: Sequence[int], strides: Pair) -> list[Pair]:
@@ -170,11 +173,11 @@ def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -
     )
     p = _dot(y, w, (3,), (3,))  # [B, ceil(H/s), ceil(W/s), kh, kw, C]
     zeros = jnp.zeros(p.shape[:3] + p.shape[5:], p.dtype)
-    x = [
-        [sum((_pad(p[:, :, :, i, j], {1: (-d, d), 2: (-e, e)}) for i, d in r for j, e in c), zeros) for c in columns]
-        for r in rows
-    ]
-    x = jnp.stack([jnp.stack(row, 3) for row in x], 2)
+
+    def pixels(r: list[Pair], c: list[Pair]) -> jax.Array:
+        return sum((_pad(p[:, :, :, i, j], {1: (-d, d), 2: (-e, e)}) for i, d in r for j, e in c), zeros)
+
+    x = jnp.stack([jnp.stack([pixels(r, c) for c in columns], 3) for r in rows], 2)
     x = x.reshape(x.shape[0], x.shape[1] * strides[0], -1, x.shape[-1])
     return x[:, : size[0], : size[1]]
 
@@ -252,4 +255,5 @@ def _parameters(
     if module.use_bias:
         zeros = nn.initializers.zeros_init()
         bias = module.param("bias", zeros, (module.features,), module.param_dtype)
-    return promote_dtype(x, kernel, bias, dtype=module.dtype)
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
+    return x, kernel, bias

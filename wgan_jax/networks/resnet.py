@@ -109,7 +109,7 @@ class Block(nn.Module):
 
 def _check(shape: tuple[int, ...]) -> int:
     """The size of a square image of a possible size."""
-    sizes = (8, 14, 16, 28, 32, 64)
+    sizes = (8, 16, 28, 32, 64)
     if len(shape) != 3 or shape[0] != shape[1] or shape[0] not in sizes:
         raise ValueError(
             f"image shape {tuple(shape)}: the residual networks need (size, size, channels) with size one of "

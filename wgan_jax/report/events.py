@@ -1,20 +1,48 @@
-"""TensorBoard events."""
+"""TensorBoard events, written in this thread: a full disk is an error here, not a message from another thread."""
 
+import time
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from wgan_jax.report.records import Record
 
 
-class Events(SummaryWriter):
-    """Events under `workdir/tensorboard`; those that an earlier start wrote beyond `step` are hidden."""
+class Events:
+    """Appends to `workdir/tensorboard`; what an earlier start wrote beyond `step` is hidden."""
 
     def __init__(self, workdir: Path, step: int):
-        super().__init__(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        if step:
+            self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
 
     def write(self, record: Record) -> None:
         """Adds every metric of a record at its step."""
         for name, value in record.items():
             if name != "step":
-                self.add_scalar(name, value, record["step"])
+                self._write(Event(step=record["step"], summary=scalar(name, value)))
+
+    def flush(self) -> None:
+        """Puts all events on the disk."""
+        self._writer.flush()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._writer.write_event(event)

@@ -1,0 +1,145 @@
+"""Damage of every kind to every file of a checkpoint, and checkpoints that belong to something else."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import wgan_jax
+from wgan_jax import UserError, checkpoint
+from wgan_jax import config as configs
+from wgan_jax.checkpoint import Checkpointer
+
+from .conftest import tiny_config
+from .test_step import assert_same_bits
+
+
+@pytest.fixture(scope="module")
+def gan():
+    return wgan_jax.build(tiny_config())
+
+
+@pytest.fixture(scope="module")
+def states(gan):
+    return {step: wgan_jax.init_state(gan, jax.random.key(step)) for step in (4, 8, 12)}
+
+
+@pytest.fixture(scope="module")
+def whole(gan, states, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    (workdir / "config.json").write_text(configs.to_json(tiny_config()))
+    with Checkpointer(workdir, keep=2) as checkpointer:
+        for step, state in states.items():
+            checkpointer.save(step, state)
+    return workdir
+
+
+@pytest.fixture
+def workdir(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "copy")
+
+
+DAMAGE = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "noise": lambda path: path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size)),
+    "deleted": lambda path: path.unlink(),
+}
+
+
+def files(workdir, step):
+    return sorted(path for path in (workdir / "checkpoints" / str(step)).rglob("*") if path.is_file())
+
+
+def test_the_newest_are_kept_and_come_back(whole, gan, states):
+    assert checkpoint.steps(whole) == [12, 8]
+    step, state = checkpoint.newest(whole, gan)
+    assert step == 12
+    assert_same_bits(state, states[12])
+    assert_same_bits(wgan_jax.restore(whole)[1], states[12])
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_to_any_file_is_found_and_the_one_before_used(kind, workdir, gan, states):
+    for path in files(workdir, 12):
+        if path.stat().st_size == 0:
+            continue
+        before = path.read_bytes()
+        DAMAGE[kind](path)
+        said = []
+        step, state = checkpoint.newest(workdir, gan, warn=said.append)
+        if path.name == checkpoint.SEAL and kind == "deleted":
+            assert step == 12  # unsealed, as after a kill, but whole
+            assert_same_bits(state, states[12])
+        else:
+            assert step == 8, path
+            assert_same_bits(state, states[8])
+            assert "checkpoints/12 is damaged (its f" in said[0]
+            assert said[0].endswith("using that of step 8")
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.filterwarnings("ignore")
+def test_without_a_seal_orbax_finds_damage_to_arrays(kind, workdir, gan, states):
+    """A kill between the commit and the seal leaves this: never a wrong state."""
+    (workdir / "checkpoints" / "12" / checkpoint.SEAL).unlink()
+    for path in files(workdir, 12):
+        before = path.read_bytes()
+        DAMAGE[kind](path)
+        step, state = checkpoint.newest(workdir, gan, warn=lambda line: None)
+        assert_same_bits(state, states[step])
+        path.write_bytes(before)
+
+
+def test_all_damaged_is_an_error_and_nothing_is_deleted(workdir, gan):
+    for step in (8, 12):
+        DAMAGE["truncated"](files(workdir, step)[0])
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged .*nothing was deleted"):
+        checkpoint.newest(workdir, gan)
+    assert sorted(workdir.rglob("*")) == before
+
+
+def test_a_link_out_of_the_workdir_is_not_followed(workdir, gan, states, tmp_path):
+    outside = tmp_path / "outside"
+    folder = workdir / "checkpoints" / "12" / "state"
+    shutil.move(folder, outside)
+    folder.symlink_to(outside)
+    said = []
+    assert checkpoint.newest(workdir, gan, warn=said.append)[0] == 8
+    assert "symbolic link" in said[0]
+
+
+def test_damaged_checkpoints_are_set_aside_not_deleted(workdir):
+    for expected in ("12", "12-1"):
+        shutil.copytree(workdir / "checkpoints" / "8", workdir / "checkpoints" / "12", dirs_exist_ok=True)
+        checkpoint.set_aside(workdir, beyond=8)
+        assert checkpoint.steps(workdir) == [8]
+        assert (workdir / "damaged" / expected).is_dir()
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(workdir):
+    other = wgan_jax.build(tiny_config(critic__width=9))
+    with pytest.raises(UserError, match=r"another network: critic/opt_state/.*float32.*8.* there, .*9.* here"):
+        checkpoint.newest(workdir, other)
+
+
+def test_a_checkpoint_of_another_format_is_refused(workdir, gan, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    with pytest.raises(UserError, match="has format 1, and this version of wgan_jax reads format 2"):
+        checkpoint.newest(workdir, gan)
+
+
+def test_no_checkpoint_at_all(tmp_path, gan):
+    assert checkpoint.newest(tmp_path, gan) is None
+    (tmp_path / "config.json").write_text(configs.to_json(tiny_config()))
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        wgan_jax.restore(tmp_path)
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        wgan_jax.restore(tmp_path)

@@ -1,0 +1,249 @@
+import functools
+import os
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from wgan_jax.networks import dcgan
+from wgan_jax.networks.convolution import (
+    Conv,
+    ConvTranspose,
+    conv,
+    input_gradient,
+    kernel_gradient,
+)
+
+
+def reference(x, w, strides):
+    return lax.conv_general_dilated(x, w, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def arrays(shape_x, shape_w, strides, dtype=np.float32):
+    r = np.random.default_rng(0)
+    rows, columns = (-(-n // s) for n, s in zip(shape_x[1:3], strides, strict=True))
+    shapes = shape_x, shape_w, (shape_x[0], rows, columns, shape_w[-1])
+    return [jnp.asarray(r.standard_normal(shape), dtype) for shape in shapes]
+
+
+def assert_close(ours, theirs, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        chex.assert_equal_shape([a, b])
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) + 1e-12
+
+
+def derivatives(f, x, w, y):
+    """Value, both first derivatives, and both derivatives of each of the squared first derivatives."""
+
+    def first(x, w):
+        return jax.vjp(f, x, w)[1](y)
+
+    def second(x, w):
+        return [jax.grad(lambda x, w, i=i: jnp.sum(first(x, w)[i] ** 3), (0, 1))(x, w) for i in (0, 1)]
+
+    return f(x, w), first(x, w), second(x, w)
+
+
+def compare(x, w, y, strides):
+    def of(f):
+        return jax.jit(functools.partial(derivatives, lambda x, w: f(x, w, strides)))(x, w, y)
+
+    assert_close(of(conv), of(reference))
+
+
+SIZE = st.integers(1, 9)
+KERNEL = st.integers(1, 6)
+STRIDE = st.integers(1, 3)
+CHANNELS = st.integers(1, 4)
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 3),
+    size=st.tuples(SIZE, SIZE),
+    kernel=st.tuples(KERNEL, KERNEL),
+    strides=st.tuples(STRIDE, STRIDE),
+    channels=CHANNELS,
+    features=CHANNELS,
+)
+def test_values_and_two_orders_of_derivatives_are_those_of_xla(batch, size, kernel, strides, channels, features):
+    x, w, y = arrays((batch, *size, channels), (*kernel, channels, features), strides)
+    compare(x, w, y, strides)
+
+
+LAYERS = [((2, 16, 16, 24), (5, 5, 24, 48), (2, 2)), ((2, 8, 8, 8), (3, 3, 8, 8), (1, 1))]
+
+
+@pytest.mark.parametrize(("x", "w", "strides"), LAYERS)
+def test_layers_of_the_networks(x, w, strides):
+    x, w, y = arrays(x, w, strides)
+    compare(x, w, y, strides)
+
+
+def test_the_three_are_partial_gradients_of_one_trilinear_form():
+    strides = (2, 3)
+    x, w, y = arrays((2, 7, 8, 3), (4, 5, 3, 5), strides)
+    forms = (
+        jnp.vdot(conv(x, w, strides), y),
+        jnp.vdot(x, input_gradient(y, w, (7, 8), strides)),
+        jnp.vdot(w, kernel_gradient(x, y, (4, 5), strides)),
+    )
+    np.testing.assert_allclose(forms, forms[0], rtol=1e-5)
+
+
+def test_third_derivative():
+    x, w, _ = arrays((1, 6, 6, 2), (3, 3, 2, 3), (2, 2))
+
+    def third(f):
+        g = lambda x: jnp.sum(f(x, w) ** 4)  # noqa: E731
+        for _ in range(3):
+            g = (lambda h: lambda x: jnp.sum(jax.grad(h)(x) ** 2))(g)
+        return jax.jit(g)(x)
+
+    ours, theirs = third(lambda x, w: conv(x, w, (2, 2))), third(lambda x, w: reference(x, w, (2, 2)))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [3, 24])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_bfloat16_sums_in_float32_and_rounds_once(channels, strides):
+    x, w, y = arrays((2, 8, 8, channels), (5, 5, channels, 8), strides, jnp.bfloat16)
+    wide = [a.astype(jnp.float32) for a in (x, w, y)]
+    f, g = (lambda x, w: conv(x, w, strides)), (lambda x, w: reference(x, w, strides))
+    ours = jax.jit(lambda x, w, y: (f(x, w), *jax.vjp(f, x, w)[1](y)))(x, w, y)
+    theirs = jax.jit(lambda x, w, y: (g(x, w), *jax.vjp(g, x, w)[1](y)))(*wide)
+    assert {a.dtype for a in ours} == {jnp.dtype(jnp.bfloat16)}
+    assert_close(ours, theirs, tolerance=2**-8 / np.sqrt(3))
+
+
+def penalty(f, x, w):
+    return jnp.sum(jax.grad(lambda x: jnp.sum(jnp.tanh(f(x, w))))(x) ** 2)
+
+
+def test_vmap_scan_and_jit_agree():
+    x, w, _ = arrays((3, 8, 8, 4), (5, 5, 4, 8), (2, 2))
+    xs = jnp.stack([x, 2 * x])
+    f = lambda x, w: conv(x, w, (2, 2))  # noqa: E731
+    gradient = jax.jit(jax.grad(lambda w, x: penalty(f, x, w)))
+    one_by_one = jnp.stack([gradient(w, x) for x in xs])
+    assert_close(jax.vmap(gradient, (None, 0))(w, xs), one_by_one)
+    scanned = jax.jit(lambda: lax.scan(lambda c, x: (c, gradient(w, x)), 0, xs)[1])()
+    assert_close(scanned, one_by_one)
+    kernels = jnp.stack([w, -w])
+    assert_close(jax.vmap(gradient, (0, None))(kernels, x), jnp.stack([gradient(v, x) for v in kernels]))
+
+
+def test_export_for_every_platform():
+    x, w, _ = arrays((2, 8, 8, 4), (3, 3, 4, 4), (2, 2))
+    f = jax.jit(jax.grad(lambda w, x: penalty(lambda x, w: conv(x, w, (2, 2)), x, w)))
+    exported = jax.export.export(f, platforms=["cpu", "cuda", "tpu"])(w, x)
+    assert_close(jax.jit(exported.call)(w, x), f(w, x))
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_plain_convolutions(platform):
+    x, w, _ = arrays((2, 8, 8, 4), (3, 3, 4, 4), (2, 2), jnp.bfloat16)
+    f = jax.jit(jax.grad(lambda w, x: penalty(lambda x, w: conv(x, w, (2, 2)), x, w)))
+    text = f.trace(w, x).lower(lowering_platforms=(platform,)).as_text()
+    assert "stablehlo.convolution" in text
+    assert "stablehlo.dot_general" not in text
+
+
+def test_accelerators_form_has_the_cpu_forms_values(monkeypatch):
+    x, w, y = arrays((2, 7, 8, 4), (5, 3, 4, 6), (2, 1))
+    ours = derivatives(lambda x, w: conv(x, w, (2, 1)), x, w, y)
+    monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    assert_close(derivatives(lambda x, w: conv(x, w, (2, 1)), x, w, y), ours)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from wgan_jax.networks.convolution import conv
+mesh = Mesh(np.array(jax.devices()), "data")
+assert mesh.size == 8
+x = jax.random.normal(jax.random.key(0), (16, 8, 8, 6))
+w = jax.random.normal(jax.random.key(1), (5, 5, 6, 8))
+def loss(w, x):
+    score = lambda x: jnp.sum(jnp.tanh(conv(jnp.tanh(conv(x, w, (2, 2))), w.swapaxes(2, 3), (2, 2))))
+    return jnp.sum(jax.grad(score)(x) ** 2)
+f = jax.jit(jax.grad(loss))
+one = f(w, x)
+many = f.lower(w, jax.device_put(x, NamedSharding(mesh, P("data")))).compile()
+text = many.as_text()
+assert "all-gather" not in text and "all-to-all" not in text, "an example left its device"
+eight = many(jax.device_put(w, NamedSharding(mesh, P())), jax.device_put(x, NamedSharding(mesh, P("data"))))
+np.testing.assert_allclose(one, eight, rtol=1e-3, atol=1e-4 * float(jnp.abs(one).max()))
+mapped = jax.pmap(lambda x: jax.lax.psum(jax.grad(loss)(w, x), "data"), axis_name="data")
+np.testing.assert_allclose(one, mapped(x.reshape(8, 2, 8, 8, 6))[0], rtol=1e-3, atol=1e-4 * float(jnp.abs(one).max()))
+"""
+
+
+def test_examples_stay_on_their_device():
+    env = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run([sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def slow_convolutions(text):
+    """Lines of optimized CPU HLO whose convolution XLA would run in a naive loop."""
+    lines = [line for line in text.splitlines() if " convolution(" in line]
+    return [line for line in lines if "reversal" in line or "dim_labels=b01f_01io->b01f" not in line]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_no_slow_convolution_is_left_in_a_penalty(dtype):
+    critic = dcgan.Critic(width=4, dtype=dtype)
+    x = jnp.zeros((5, 2, 16, 16, 1))
+    params = critic.init(jax.random.key(0), x[0])
+
+    def loss(params, x):
+        return penalty(lambda x, params: critic.apply(params, x), x, params)
+
+    def body(params, x):
+        gradient = jax.grad(loss)(params, x)
+        return jax.tree.map(lambda p, g: p - g, params, gradient), None
+
+    f = jax.jit(lambda params, x: lax.scan(body, params, x))
+    assert slow_convolutions(f.lower(params, x).compile().as_text()) == []
+
+    # What this test would find: XLA's own second derivative.
+    w = jnp.ones((5, 5, 8, 16))
+    plain = jax.jit(jax.grad(lambda w, x: penalty(lambda x, w: reference(x, w, (2, 2)), x, w)))
+    text = plain.lower(w, jnp.ones((4, 8, 8, 8))).compile().as_text()
+    assert slow_convolutions(text) != []
+
+
+def test_modules_hold_the_fields_parameters():
+    x = jnp.ones((2, 8, 8, 3))
+    variables = Conv(5, (3, 3), (2, 2)).init(jax.random.key(0), x)
+    chex.assert_shape(variables["params"]["kernel"], (3, 3, 3, 5))
+    chex.assert_shape(variables["params"]["bias"], (5,))
+    module = ConvTranspose(5, (3, 3), (2, 2), use_bias=False, dtype=jnp.bfloat16)
+    y, variables = module.init_with_output(jax.random.key(0), x)
+    chex.assert_shape(y, (2, 16, 16, 5))
+    assert y.dtype == jnp.bfloat16
+    assert list(variables["params"]) == ["kernel"]
+    chex.assert_type(variables["params"]["kernel"], jnp.float32)
+    chex.assert_shape(variables["params"]["kernel"], (3, 3, 5, 3))
+
+
+def test_transposed_module_is_the_adjoint_of_the_module():
+    down, up = Conv(4, (5, 5), (2, 2)), ConvTranspose(3, (5, 5), (2, 2))
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    y = jax.random.normal(jax.random.key(1), (2, 4, 4, 4))
+    kernel = jax.random.normal(jax.random.key(2), (5, 5, 3, 4))
+    forward = down.apply({"params": {"kernel": kernel, "bias": jnp.zeros(4)}}, x)
+    backward = up.apply({"params": {"kernel": kernel, "bias": jnp.zeros(3)}}, y)
+    np.testing.assert_allclose(jnp.vdot(forward, y), jnp.vdot(x, backward), rtol=1e-4)

@@ -1,0 +1,57 @@
+"""SIGTERM and Ctrl-C, heard between two iterations."""
+
+import os
+import signal
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupt:
+    """Within its `with` block the first SIGTERM or Ctrl-C only sets `signal`; a second Ctrl-C ends the process.
+
+    Python runs signal handlers between two operations of the main thread, and one of those may be a long compiled
+    step. So a thread of its own listens at the file descriptor where the system's handler leaves the signals' numbers.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._heard, self._hearing = socket.socketpair()
+        self._hearing.setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(self._hearing.fileno(), warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        self._hearing.close()
+        self._thread.join()
+        self._heard.close()
+
+    def _listen(self) -> None:
+        while number := self._heard.recv(1):
+            again = self.signal is not None
+            if number[0] in SIGNALS:
+                self.signal = signal.Signals(number[0])
+            if again and self.signal == signal.SIGINT:
+                os._exit(130)
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects: 0 for a run that was asked to stop, 130 for Ctrl-C."""
+        return 130 if self.signal == signal.SIGINT else 0
