@@ -76,7 +76,7 @@ MISTAKES = [
     ({"name": "fashion_mnits"}, ["fashion_mnits", "TFDS knows no such data set"]),
     ({"name": "fashion_mnist:9.9.9"}, ["9.9.9", "3.0.1"]),
     ({"name": "as_tfrecord"}, ["tfrecord", "no random access", "python -m wgan_jax.data prepare --name=as_tfrecord"]),
-    ({"name": "without_images"}, ["no feature `image`", "picture, label"]),
+    ({"name": "without_images"}, ["no feature `image`", "label, picture"]),
     ({"name": "of_16_bits"}, ["no feature `image` of bytes"]),
     ({"data__train_split": "valid"}, ["config.data.train_split = 'valid'", "no such split, but train, test"]),
     ({"data__train_split": "train[:0]"}, ["config.data.train_split = 'train[:0]'"]),

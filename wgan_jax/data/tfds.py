@@ -64,7 +64,7 @@ def load(
     if not isinstance(image, tfds.features.Image) or image.np_dtype != np.uint8:  # `dtype` needs TensorFlow
         raise UserError(
             f"config.data.name = 'tfds:{name}': it has no feature `image` of bytes (its features: "
-            f"{', '.join(features)}); use a TFDS data set of images"
+            f"{', '.join(sorted(features))}); use a TFDS data set of images"
         )
     labelled = isinstance(label, tfds.features.ClassLabel)
     try:
