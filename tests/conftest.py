@@ -7,9 +7,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 from ml_collections import ConfigDict
 
 from wgan_jax.config import default
+
+settings.register_profile("any_machine", deadline=None)  # a busy machine is no failure
+settings.load_profile("any_machine")
 
 
 def tiny_config(**changes) -> ConfigDict:

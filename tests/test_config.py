@@ -1,5 +1,8 @@
+import importlib.util
 import json
+from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +13,25 @@ from wgan_jax.config import default
 
 from .conftest import tiny_config
 
+CONFIGS = Path(__file__).parent.parent / "configs"
+
 
 def test_the_default_config_builds():
     gan = wgan_jax.build(default())
     assert gan.image_shape == (8, 8, 1)
     assert gan.schedule.n_critic == 5
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_config_builds_and_has_a_run_card(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    gan = wgan_jax.build(module.get_config())
+    state = jax.eval_shape(lambda key: wgan_jax.init_state(gan, key), jax.random.key(0))
+    assert jax.tree.leaves(state.critic.params)
+    for words in (f"--config=configs/{path.name}", "Machine:", "arXiv"):
+        assert words in module.__doc__
 
 
 BAD = [
@@ -34,6 +51,11 @@ BAD = [
     ("warmup.n_critic", -1),
     ("data.size", -8),
     ("data.channels", 0),
+    ("data.cache", "sometimes"),
+    ("data.crop", -1),
+    ("data.train_split", ""),
+    ("data.held_out_fraction", 0.0),
+    ("data.unreadable_fraction", 1.0),
     ("generator.network", "unet"),
     ("generator.width", 0),
     ("generator.batch_multiple", 0),
@@ -103,6 +125,11 @@ def test_a_missing_key_is_named():
         ({"critic__norm": "batch", "critic__network": "dcgan"}, "treats each example by itself"),
         ({"critic__norm": "layer"}, "the mlp has none"),
         ({"generator__network": "dcgan", "data__size": 0}, "convolutions need images"),
+        ({"data__flip": True}, "config.data.flip = True: digits has no bytes"),
+        ({"data__dequantise": True, "data__name": "toy:swissroll"}, "toy:swissroll has no bytes"),
+        ({"data__name": "folder:x", "data__size": 0}, "config.data.size = 0: folder:x has images"),
+        ({"data__name": "tfds:x", "data__channels": 4}, "config.data.channels = 4"),
+        ({"data__size": 50, "critic__network": "dcgan"}, "config.data.size = 50: .* a DCGAN needs"),
         ({"warmup__n_critic": 1}, "at least config.n_critic = 2"),
     ],
 )

@@ -1,6 +1,7 @@
+import jax
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
@@ -104,6 +105,57 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert not np.array_equal(run()[9]["image"], run(seed=2)[9]["image"])
 
 
+@settings(max_examples=40)
+@given(
+    length=st.integers(1, 40),
+    share=st.integers(1, 7),
+    hosts=st.integers(1, 5),
+    seed=st.integers(0, 9),
+    schedule=st.sampled_from([WARM, CriticSchedule(1), CriticSchedule(3)]),
+)
+def test_the_rows_of_all_hosts_joined_are_the_batch_of_one(length, share, hosts, seed, schedule):
+    """Also where a batch holds the end of an epoch, or several: lengths are down to 1."""
+    source = ArraySource(np.arange(length, dtype=np.float32)[:, None], np.arange(length))
+    common = {"seed": seed, "batch_size": share * hosts, "steps": 6}
+    whole = batches.dataset(source, schedule, **common)
+    parts = [batches.dataset(source, schedule, **common, host=host, hosts=hosts) for host in range(hosts)]
+    seen = []
+    for step in range(6):
+        for name in ("image", "label"):
+            rows = [part[step][name] for part in parts]
+            assert all(row.shape[:2] == (schedule.updates(step), share) for row in rows)
+            np.testing.assert_array_equal(np.concatenate(rows, axis=1), whole[step][name])
+        seen += whole[step]["label"].ravel().tolist()
+    for start in range(0, len(seen) - length + 1, length):
+        assert sorted(seen[start : start + length]) == list(range(length))
+
+
+def test_a_host_reads_no_others_rows():
+    read = []
+
+    class Watched(ArraySource):
+        def read(self, index):
+            read.extend(index.tolist())
+            return super().read(index)
+
+    source = Watched(np.arange(100.0, dtype=np.float32)[:, None])
+    for host in range(2):
+        _ = batches.dataset(source, WARM, seed=0, batch_size=10, steps=3, host=host, hosts=2)[0]
+    assert len(read) == len(set(read)) == WARM.updates(0) * 10
+
+
+def test_hosts_that_cannot_share_a_batch():
+    with pytest.raises(UserError, match=r"config\.batch_size = 10: must be divisible by the number of hosts, 3"):
+        batches.dataset(SOURCE, WARM, seed=0, batch_size=10, steps=3, hosts=3)
+
+
+def test_batches_are_placed_ahead():
+    placed = list(batches.prefetch(run(), jax.device_put))
+    assert all(isinstance(batch["image"], jax.Array) for batch in placed)
+    for step, batch in enumerate(placed):
+        np.testing.assert_array_equal(batch["image"], run()[step]["image"])
+
+
 @pytest.mark.parametrize("start", [0, 5])
 def test_read_ahead_gives_the_same_batches(start):
     plan = list(segments(start, 12, 3, WARM, (4,)))
@@ -119,6 +171,7 @@ def test_read_ahead_gives_the_same_batches(start):
     [
         ({"data__name": "digit"}, "did you mean digits?"),
         ({"data__name": "toy:swiss"}, "did you mean toy:swissroll?"),
+        ({"data__name": "tfds:"}, "known: digits, "),
         ({"data__size": 16}, "digits needs 8 and 1"),
         ({"data__name": "toy:swissroll"}, "toy:swissroll needs 0 and 2"),
     ],

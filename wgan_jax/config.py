@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from wgan_jax.errors import UserError
+from wgan_jax.networks import dcgan
 
 
 def default() -> ConfigDict:
@@ -34,9 +35,18 @@ def default() -> ConfigDict:
     c.warmup.every = 500  # and every so many after that; 0 for the first ones only
 
     c.data = ConfigDict()
-    c.data.name = "digits"  # or toy:8gaussians, toy:25gaussians, toy:swissroll
-    c.data.size = 8  # pixels of a side; toy points have none: 0
-    c.data.channels = 1  # coordinates of a toy point
+    c.data.name = "digits"  # or toy:8gaussians, toy:25gaussians, toy:swissroll, tfds:fashion_mnist, folder:/path
+    c.data.size = 8  # pixels of a side, to which tfds and folder images are resized; toy points have none: 0
+    c.data.channels = 1  # coordinates of a toy point; 1 (grey) or 3 (RGB), to which tfds and folder images convert
+    c.data.dir = ""  # where tfds sets are prepared; "" for TFDS_DATA_DIR, or else ~/tensorflow_datasets
+    c.data.crop = 0  # the central square that is cut out before resizing; 0 for the shorter side
+    c.data.flip = False  # mirror half of the images; tfds and folder
+    c.data.dequantise = False  # add U(0, 1/128), as WGAN-GP does on CIFAR-10; tfds and folder
+    c.data.cache = "auto"  # images decoded once, into memory: always, never, or if they fill at most half of it
+    c.data.train_split = "train"  # of a tfds set; train[:1000] takes its first 1,000 images
+    c.data.held_out_split = ""  # of a tfds set; "" for test or validation, or else the last part of train
+    c.data.held_out_fraction = 0.1  # that part; and of a folder's images, those that no network trains on
+    c.data.unreadable_fraction = 0.01  # more damaged files than this in a folder, and the run does not start
 
     c.generator = _player(activation="relu")
     c.generator.batch_multiple = 1  # the generator's batch as a multiple of the critic's
@@ -135,6 +145,11 @@ RULES: dict[str, Rule] = {
     "warmup.every": _at_least(0),
     "data.size": _at_least(0),
     "data.channels": _at_least(1),
+    "data.crop": _at_least(0),
+    "data.cache": _one_of("auto", "always", "never"),
+    "data.train_split": Rule("the name of a split, such as train", bool),
+    "data.held_out_fraction": Rule("above 0 and below 1", lambda value: 0 < value < 1),
+    "data.unreadable_fraction": _between(0, 1),
     **{f"generator.{key}": rule for key, rule in _PLAYER_RULES.items()},
     "generator.batch_multiple": _at_least(1),
     **{f"critic.{key}": rule for key, rule in _PLAYER_RULES.items()},
@@ -219,6 +234,23 @@ def _check_pairs(c: ConfigDict) -> None:
                 f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
                 "use 'mlp'"
             )
+        if player.network == "dcgan":
+            try:
+                dcgan.levels(image_shape(c))
+            except ValueError as error:
+                raise UserError(f"config.data.size = {c.data.size}: {error}") from None
+    if c.data.name.startswith(("tfds:", "folder:")):
+        if not c.data.size:
+            raise UserError(f"config.data.size = 0: {c.data.name} has images; give the pixels of a side, such as 64")
+        if c.data.channels not in (1, 3):
+            raise UserError(f"config.data.channels = {c.data.channels}: images have 1 (grey) or 3 (RGB)")
+    else:
+        for key in ("flip", "dequantise"):
+            if c.data[key]:
+                raise UserError(
+                    f"config.data.{key} = True: {c.data.name} has no bytes to do it to; "
+                    "use False, or a tfds: or folder: data set"
+                )
     if c.warmup.n_critic and c.warmup.n_critic < c.n_critic:
         raise UserError(
             f"config.warmup.n_critic = {c.warmup.n_critic}: must be 0 (off) or at least config.n_critic = {c.n_critic}"

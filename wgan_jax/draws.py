@@ -37,6 +37,8 @@ class Stream(enum.IntEnum):
     CRITIC_INIT = 5
     DEQUANTISATION = 6
     HELD_OUT_LATENTS = 7
+    FLIP = 8
+    HELD_OUT_DEQUANTISATION = 9
 
 
 def stream_key(key: jax.Array, stream: Stream) -> jax.Array:
@@ -68,6 +70,28 @@ def epsilon(key: jax.Array, step: Integer, update: Integer, index: jax.Array) ->
     """Where each interpolate lies between its fake (0) and its real (1) end, U[0, 1), `[B]` float32."""
     keys = example_keys(key, Stream.EPSILON, step, update, index)
     return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
+
+
+def dequantisation(
+    key: jax.Array, step: Integer, update: Integer, index: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    """What is added to the real examples of a critic update, U[0, 1/128), `[B, *shape]` float32."""
+    return _noise(example_keys(key, Stream.DEQUANTISATION, step, update, index), shape)
+
+
+def held_out_dequantisation(key: jax.Array, step: Integer, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """What is added to the fixed images of an estimate, U[0, 1/128), `[B, *shape]` float32."""
+    return _noise(example_keys(key, Stream.HELD_OUT_DEQUANTISATION, step, 0, index), shape)
+
+
+def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, maxval=1 / 128))(keys)
+
+
+def flips(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
+    """Which real examples of a critic update are mirrored, each with probability ½, `[B]` bool."""
+    keys = example_keys(key, Stream.FLIP, step, update, index)
+    return jax.vmap(lambda key: jax.random.bernoulli(key))(keys)
 
 
 def held_out_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wgan_jax import draws
+from wgan_jax import draws, preprocess
 from wgan_jax.data import Source
 from wgan_jax.gan import Gan
 from wgan_jax.state import TrainState
@@ -20,7 +20,8 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, jax.Array], jax.Array]:
 
     K groups of B images go through the critic one after another, so B bounds the memory. The fakes are as many
     fresh samples of the generator that the critic plays against, drawn anew at each step and alike for every set
-    of images: the estimates of two sets differ by their images alone.
+    of images: the estimates of two sets differ by their images alone. Images may be uint8; they are dequantised as
+    in training, and not flipped.
     """
 
     def estimate(state: TrainState, images: jax.Array) -> jax.Array:
@@ -28,14 +29,18 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, jax.Array], jax.Array]:
         index = jnp.arange(groups * size)
         latents = draws.held_out_latents(state.key, state.step, index, gan.latent_dim)
 
-        def scores(group: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            real, latents = group
+        def scores(group: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+            real, latents, index = group
+            if gan.dequantise and real.dtype == jnp.uint8:
+                noise = draws.held_out_dequantisation(state.key, state.step, index, real.shape[1:])
+                real = preprocess.dequantise(real, noise)
+            real = preprocess.to_range(real)
             fake = gan.generator.apply(state.generator.variables, latents, train=False)
             critic = state.critic.variables
             real_scores = jnp.asarray(gan.critic.apply(critic, real, train=False))
             return real_scores, jnp.asarray(gan.critic.apply(critic, fake, train=False))
 
-        real, fake = jax.lax.map(scores, (images, latents.reshape(groups, size, -1)))
+        real, fake = jax.lax.map(scores, (images, latents.reshape(groups, size, -1), index.reshape(groups, size)))
         return gan.game.estimate(real.ravel(), fake.ravel())
 
     return estimate

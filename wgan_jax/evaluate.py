@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from wgan_jax import command, data, quality
+from wgan_jax import command, data, preprocess, quality
 from wgan_jax.checkpoint import restore
 from wgan_jax.estimate import fixed_set, make_estimate
 from wgan_jax.sampling import sample
@@ -40,8 +40,7 @@ def evaluate(workdir: str | Path, *, ema: bool = True, seed: int = 0) -> dict[st
 
     estimate = jax.jit(make_estimate(gan))
     num = min(NEIGHBOURS, len(held_out), len(train))
-    real = held_out.read(np.arange(num))["image"]
-    training = train.read(np.arange(num))["image"]
+    real, training = (preprocess.to_range(source.read(np.arange(num))["image"]) for source in (held_out, train))
     result = {
         "step": int(state.step),
         "training_estimate": float(estimate(state, fixed_set(train))),

@@ -32,6 +32,10 @@ class Gan:
     schedule: CriticSchedule = dataclasses.field(default_factory=CriticSchedule)
     generator_batch_multiple: int = 1
     ema_decay: float = 0.999
+    dequantise: bool = False
+    """Real images that come as bytes get U(0, 1/128) added."""
+    flip: bool = False
+    """Half of the real images that come as bytes are mirrored."""
 
 
 def build(config: ConfigDict) -> Gan:
@@ -53,6 +57,8 @@ def build(config: ConfigDict) -> Gan:
         schedule=CriticSchedule(config.n_critic, config.warmup.n_critic, config.warmup.steps, config.warmup.every),
         generator_batch_multiple=config.generator.batch_multiple,
         ema_decay=config.ema_decay,
+        dequantise=config.data.dequantise,
+        flip=config.data.flip,
     )
 
 

@@ -47,7 +47,7 @@ def run(
     per_step = batches.dataset(
         train_data, gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=config.steps
     )
-    stream = batches.prefetch(batches.stack(per_step, plan, length))
+    stream = batches.prefetch(batches.stack(per_step, plan, length), jax.device_put)
     dispatch = make_careful_dispatch(gan) if config.debug.nans else make_dispatch(gan)
     estimate = jax.jit(make_estimate(gan))
     fixed = {"training_estimate": fixed_set(train_data), "held_out_estimate": fixed_set(held_out)}
@@ -78,7 +78,7 @@ def run(
         if start == 0:
             draw_samples(workdir, gan, state, sample_key, 0, held_out)
         previous: tuple[Segment, Metrics, Metrics] | None = None
-        for segment, batch in zip(plan, stream, strict=True):
+        for segment, batch in zip(plan, progress.waiting(stream), strict=True):
             state, metrics = dispatch(state, batch, segment)
             step = segment.stop
             reported = step % report.every == 0

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from wgan_jax import draws
+from wgan_jax import draws, preprocess
 from wgan_jax.gan import Gan
 from wgan_jax.state import Player, TrainState
 
@@ -24,7 +24,8 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
     ε, then one generator update on latents of its own. `jax.jit(train_step, donate_argnums=0)` saves the memory
     of a second state, and gives the first one away.
 
-    The batch is `{"image": [n_critic, B, *image_shape]}`, float32 in [−1, 1] for images.
+    The batch is `{"image": [n_critic, B, *image_shape]}`: float32, for images in [−1, 1], or images as uint8; see
+    `prepare`.
 
     Metrics, float32 scalars; those of the critic are of the last critic update, before it was applied:
       critic_loss: what the critic minimises, with the weighted penalty.
@@ -38,7 +39,7 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
     `n_critic` times the compilation.
 
     Raises (when traced):
-      ValueError: if the batch has another shape than the GAN's.
+      ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8.
     """
     critic_optimizer = optax.with_extra_args_support(gan.critic_optimizer)
     generator_optimizer = optax.with_extra_args_support(gan.generator_optimizer)
@@ -68,6 +69,7 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
 
     def update_critic(state: TrainState, critic: Player, real: jax.Array, update: jax.Array) -> tuple[Player, Metrics]:
         index = jnp.arange(real.shape[0])
+        real = prepare(gan, state.key, state.step, update, real)
         latents = draws.critic_latents(state.key, state.step, update, index, gan.latent_dim)
         epsilon = draws.epsilon(state.key, state.step, update, index)
         fake, _ = apply(gan.generator, state.generator.variables, latents)
@@ -123,6 +125,21 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
         return state, metrics | generator_metrics
 
     return train_step
+
+
+def prepare(gan: Gan, key: jax.Array, step: draws.Integer, update: draws.Integer, real: jax.Array) -> jax.Array:
+    """The real examples of a critic update `[B, *image_shape]` as the critic sees them, float32.
+
+    Bytes are brought to [−1, 1], dequantised and flipped as the GAN has it; floats stay as they are.
+    """
+    if real.dtype != jnp.uint8:
+        return preprocess.to_range(real)
+    index = jnp.arange(real.shape[0])
+    if gan.dequantise:
+        real = preprocess.dequantise(real, draws.dequantisation(key, step, update, index, real.shape[1:]))
+    if gan.flip:
+        real = preprocess.flip(real, draws.flips(key, step, update, index))
+    return preprocess.to_range(real)
 
 
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:

@@ -31,7 +31,8 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
       UserError: for every mistake that the user can mend.
     """
     gan = build(config)
-    train_data, held_out = (data.load(config, split) for split in ("train", "held_out"))
+    held_out = data.load(config, "held_out")
+    train_data = data.load(config, "train", cache=config.data.cache)
     interrupt = interrupt or Interrupt()
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
     with claimed(workdir, config), disk_errors(workdir):

@@ -1,35 +1,63 @@
 """Data sets by name, and batches from them."""
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from wgan_jax import config as configs
-from wgan_jax.data import digits, toy
+from wgan_jax.data import digits, folders, memory, tfds, toy
+from wgan_jax.data.images import Form, ImageSource
 from wgan_jax.data.source import ArraySource, Examples, Source
 from wgan_jax.errors import UserError
 
 __all__ = ["ArraySource", "Examples", "Source", "load"]
 
 
-def load(config: ConfigDict, split: str) -> Source:
+def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
     """The examples of a split, `train` or `held_out`, that `config.data` names.
 
+    Args:
+      config: a run's settings, checked.
+      split: `train` or `held_out`.
+      cache: whether encoded images are decoded into memory, as in `config.data.cache`: worth it for a split that is
+        read more than once.
+
     Raises:
-      UserError: if there is no such data set, or its examples have another shape than the config says.
+      UserError: if there is no such data set, or it cannot be read, or its examples have another shape than the
+        config says.
     """
-    name: str = config.data.name
-    kind, _, rest = name.partition(":")
-    if name == "digits":
-        source: Source = digits.load(split)
-    elif kind == "toy" and rest in toy.DISTRIBUTIONS:
-        source = toy.load(rest, split)
-    else:
-        known = ["digits", *(f"toy:{toy_name}" for toy_name in toy.DISTRIBUTIONS)]
-        raise UserError(f"config.data.name = {name!r}: no such data set; {configs.nearest(name, known)}")
+    source = _open(config, split)
+    if isinstance(source, ImageSource):
+        return memory.settle(source, cache=cache, unreadable_fraction=config.data.unreadable_fraction)
     if source.image_shape != configs.image_shape(config):
         size, channels = (source.image_shape[0], source.image_shape[-1])
         size = size if len(source.image_shape) > 1 else 0
         raise UserError(
             f"config.data.size = {config.data.size}, config.data.channels = {config.data.channels}: "
-            f"{name} needs {size} and {channels}"
+            f"{config.data.name} needs {size} and {channels}"
         )
     return source
+
+
+def _open(config: ConfigDict, split: str) -> Source:
+    c = config.data
+    kind, _, rest = c.name.partition(":")
+    form = Form(c.size, c.channels, c.crop)
+    if c.name == "digits":
+        return digits.load(split)
+    if kind == "toy" and rest in toy.DISTRIBUTIONS:
+        return toy.load(rest, split)
+    if kind == "folder" and rest:
+        return folders.load(Path(rest).expanduser(), split, form, c.held_out_fraction)
+    if kind == "tfds" and rest:
+        return tfds.load(
+            rest,
+            split,
+            form,
+            directory=c.dir,
+            train_split=c.train_split,
+            held_out_split=c.held_out_split,
+            held_out_fraction=c.held_out_fraction,
+        )
+    known = ["digits", *(f"toy:{name}" for name in toy.DISTRIBUTIONS), "tfds:fashion_mnist", "folder:/path"]
+    raise UserError(f"config.data.name = {c.name!r}: no such data set; {configs.nearest(c.name, known)}")

@@ -1,12 +1,14 @@
 """Batches of a run, each a pure function of (seed, step): nothing to save, nothing to rewind."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
 
 from wgan_jax.data.source import Examples, Source
+from wgan_jax.errors import UserError
 from wgan_jax.schedule import CriticSchedule
 
 READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
@@ -29,19 +31,36 @@ def order(length: int, seed: int, start: int, stop: int) -> np.ndarray:
     return index
 
 
-def dataset(source: Source, schedule: CriticSchedule, *, seed: int, batch_size: int, steps: int) -> grain.MapDataset:
+def dataset(
+    source: Source,
+    schedule: CriticSchedule,
+    *,
+    seed: int,
+    batch_size: int,
+    steps: int,
+    host: int = 0,
+    hosts: int = 1,
+) -> grain.MapDataset:
     """The batches of a run, by generator iteration: `{"image": [n_critic, B, *image_shape], …}`.
 
     The data are an endless run of epochs, each in an order of its own; every critic update takes the next
     `batch_size` examples, so a batch may begin in one epoch and end in the next.
+
+    Of several hosts, each reads its own rows of the global batch and no others: B is `batch_size / hosts`, and the
+    rows of all hosts, joined along B in their order, are the batch of one host.
+
+    Raises:
+      UserError: if the hosts cannot share a batch evenly.
     """
+    if batch_size % hosts:
+        raise UserError(f"config.batch_size = {batch_size}: must be divisible by the number of hosts, {hosts}")
+    share = batch_size // hosts
 
     def batch(step: int) -> Examples:
         updates, before = schedule.updates(step), schedule.updates_before(step)
         index = order(len(source), seed, before * batch_size, (before + updates) * batch_size)
-        return {
-            name: values.reshape(updates, batch_size, *values.shape[1:]) for name, values in source.read(index).items()
-        }
+        index = index.reshape(updates, hosts, share)[:, host].ravel()
+        return {name: values.reshape(updates, share, *values.shape[1:]) for name, values in source.read(index).items()}
 
     return grain.MapDataset.range(steps).map(batch)
 
@@ -62,6 +81,6 @@ def stack(batches: grain.MapDataset, segments: Sequence[tuple[int, int]], length
     return grain.MapDataset.source(segments).map(stacked)
 
 
-def prefetch(batches: grain.MapDataset) -> Iterator[Examples]:
-    """The batches in their order, read ahead in threads."""
-    return iter(batches.to_iter_dataset(READ_AHEAD))
+def prefetch(batches: grain.MapDataset, place: Callable[[Examples], Any] = lambda batch: batch) -> Iterator[Any]:
+    """The batches in their order, read ahead in threads, which also `place` them: on a device, for instance."""
+    return iter(batches.map(place).to_iter_dataset(READ_AHEAD))

@@ -20,7 +20,7 @@ class Source(Protocol):
     def read(self, index: np.ndarray) -> Examples:
         """The examples at `index [B]`: `image [B, *image_shape]`, and `label [B]` int32 if there are labels.
 
-        Images are float32 in [−1, 1], points float32.
+        Images are uint8, or float32 in [−1, 1]; points are float32.
         """
 
 
