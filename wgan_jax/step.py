@@ -48,7 +48,7 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
         params: Any, critic: Player, real: jax.Array, fake: jax.Array, epsilon: jax.Array
     ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
         variables = critic.variables | {"params": params}
-        if "batch_stats" in variables:  # a batch norm's moments are those of real or of fake examples, as in WGAN's code
+        if "batch_stats" in variables:  # moments of real and of fake examples apart, as in WGAN's code
             real_scores, variables = apply(gan.critic, variables, real)
             fake_scores, variables = apply(gan.critic, variables, fake)
         else:  # one pass over both is faster
