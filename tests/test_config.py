@@ -1,16 +1,21 @@
+import contextlib
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 import wgan_jax
 from wgan_jax import UserError, config
 from wgan_jax.config import default
 
+from .commands import environment
 from .conftest import tiny_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -73,21 +78,72 @@ BAD = [
     ("constraint.bound", 0.0),
     ("constraint.order", "during"),
     ("report.checkpoints", 0),
+    ("seed", 2**40),
+    ("seed", "0"),
+    ("steps", -5),
+    ("steps", 2**31),
+    ("batch_size", 64.0),
+    ("batch_size", None),
+    ("batch_size", [64]),
+    ("n_critic", -5),
+    ("latent_dim", 0),
+    ("game", ""),
+    ("game", 1),
+    ("precision", "double"),
+    ("ema_decay", -0.1),
+    ("ema_decay", "0.9"),
+    ("warmup.steps", -1),
+    ("warmup.every", -500),
+    ("data.name", 3),
+    ("data.cache", "sometimes"),
+    ("data.train_split", ""),
+    ("data.held_out_fraction", 1.0),
+    ("data.unreadable_fraction", -0.5),
+    ("generator.width", 2**20),
+    ("generator.depth", -1),
+    ("generator.constant_width", "yes"),
+    ("generator.kernel_init", "xavier"),
+    ("critic.network", "DCGAN"),
+    ("critic.width", "256"),
+    ("critic.optimizer.b2", -0.9),
+    ("critic.optimizer.decay", 2.0),
+    ("critic.optimizer.weight_decay", -1e-4),
+    ("constraint.one_sided", 1),
+    ("constraint.target", -1.0),
+    ("constraint.weight", 10**400),
+    ("constraint.bound", float("-inf")),
+    ("report.every", 0),
+    ("report.samples_every", -1),
+    ("report.checkpoint_every", 0.5),
+    ("debug.nans", "true"),
+    ("critic", 3),
+    ("constraint", None),
 ]
 
 
-@pytest.mark.parametrize(("key", "value"), BAD)
-def test_a_value_that_cannot_be_is_named_with_its_remedy(key, value):
-    c = default().to_dict()
+def set_key(c: dict, key: str, value) -> None:
     *path, last = key.split(".")
-    node = c
     for name in path:
-        node = node[name]
-    node[last] = value
+        c = c[name]
+    c[last] = value
+
+
+def changed(key: str, value) -> dict:
+    c = default().to_dict()
+    set_key(c, key, value)
+    return c
+
+
+def test_the_table_is_long_enough():
+    assert len(BAD) >= 60
+
+
+@pytest.mark.parametrize(("key", "value"), BAD, ids=lambda value: str(value)[:20])
+def test_a_value_that_cannot_be_is_named_with_its_remedy(key, value):
     with pytest.raises(UserError) as error:
-        config.check(config.from_json(json.dumps(c)))
+        config.check(config.from_json(json.dumps(changed(key, value))))
     message = str(error.value)
-    assert message.startswith(f"config.{key} = {value!r}")
+    assert message.startswith(f"config.{key} = ")
     assert "must be" in message
     assert "\n" not in message
 
@@ -155,3 +211,61 @@ def test_json_round_trip(decay, steps):
 def test_differences_name_both_values():
     lines = config.differences(tiny_config(), tiny_config(seed=3, critic__width=9))
     assert lines == ["config.critic.width: 8 there, 9 here", "config.seed: 0 there, 3 here"]
+
+
+BEFORE_ANY_DEVICE = """
+import json, sys, time
+from pathlib import Path
+from jax._src import xla_bridge
+from wgan_jax import UserError
+from wgan_jax.config import from_json
+from wgan_jax.train import train
+for text in json.load(sys.stdin):
+    began = time.monotonic()
+    try:
+        train(from_json(text), Path(sys.argv[1]))
+    except UserError as error:
+        assert chr(10) not in str(error)
+        assert time.monotonic() - began < 5
+    else:
+        raise AssertionError(text)
+assert not xla_bridge._backends, "a device was touched"
+assert not Path(sys.argv[1]).exists(), "the workdir was made"
+"""
+
+
+def test_bad_configs_end_before_any_device_work_and_leave_nothing(tmp_path):
+    texts = [json.dumps(changed(key, value)) for key, value in BAD]
+    args = [sys.executable, "-c", BEFORE_ANY_DEVICE, str(tmp_path / "w")]
+    done = subprocess.run(args, input=json.dumps(texts), env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+KEYS = sorted(dict(config.flatten(default())))
+ODD_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 70),
+    st.sampled_from([2**31, 10**400, -(2**70)]),
+    st.floats(),
+    st.text(max_size=4),
+    st.sampled_from(
+        ["mlp", "dcgan", "resnet", "batch", "layer", "none", "clip", "normal", "rmsprop", "sgd", "bfloat16"]
+    ),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from([*KEYS, "critic", "zzz", "critic.zzz"]), ODD_VALUES, max_size=4))
+def test_no_config_ends_in_a_traceback(changes):
+    """It builds, with networks whose shapes fit, or it is a user's mistake."""
+    c = tiny_config().to_dict()
+    for key, value in changes.items():
+        with contextlib.suppress(TypeError, KeyError):  # a section that another change has replaced
+            set_key(c, key, value)
+    try:
+        gan = wgan_jax.build(ConfigDict(c))
+    except UserError:
+        return
+    jax.eval_shape(lambda key: wgan_jax.init_state(gan, key), jax.random.key(0))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from wgan_jax.errors import UserError
-from wgan_jax.networks import dcgan
+from wgan_jax.networks import dcgan, resnet
 
 
 def default() -> ConfigDict:
@@ -104,7 +104,7 @@ def _at_least(low: float) -> Rule:
 
 
 def _between(low: float, high: float) -> Rule:
-    return Rule(f"at least {low} and below {high}", lambda value: low <= value < high)
+    return Rule(f"at least {low:,} and below {high:,}", lambda value: low <= value < high)
 
 
 def _one_of(*names: str) -> Rule:
@@ -115,8 +115,8 @@ _POSITIVE = Rule("positive", lambda value: value > 0)
 
 _PLAYER_RULES = {
     "network": _one_of("mlp", "dcgan", "resnet"),
-    "width": _at_least(1),
-    "depth": _at_least(1),
+    "width": _between(1, 2**16),
+    "depth": _between(1, 2**8),
     "activation": _one_of("relu", "leaky_relu", "elu", "tanh", "softplus"),
     "norm": _one_of("none", "batch", "layer"),
     "kernel_init": _one_of("he_uniform", "normal"),
@@ -133,35 +133,35 @@ _PLAYER_RULES = {
 RULES: dict[str, Rule] = {
     "seed": _between(0, 2**32),
     "steps": _between(1, 2**31),
-    "batch_size": _at_least(1),
-    "n_critic": _at_least(1),
-    "latent_dim": _at_least(1),
+    "batch_size": _between(1, 2**24),
+    "n_critic": _between(1, 2**16),
+    "latent_dim": _between(1, 2**16),
     "game": _one_of("wasserstein", "minimax", "non_saturating", "least_squares"),
     "precision": _one_of("float32", "bfloat16"),
     "ema_decay": _between(0, 1),
-    "steps_per_dispatch": _at_least(1),
-    "warmup.n_critic": _at_least(0),
-    "warmup.steps": _at_least(0),
-    "warmup.every": _at_least(0),
-    "data.size": _at_least(0),
-    "data.channels": _at_least(1),
-    "data.crop": _at_least(0),
+    "steps_per_dispatch": _between(1, 2**16),
+    "warmup.n_critic": _between(0, 2**16),
+    "warmup.steps": _between(0, 2**31),
+    "warmup.every": _between(0, 2**31),
+    "data.size": _between(0, 2**13),
+    "data.channels": _between(1, 2**10),
+    "data.crop": _between(0, 2**20),
     "data.cache": _one_of("auto", "always", "never"),
     "data.train_split": Rule("the name of a split, such as train", bool),
     "data.held_out_fraction": Rule("above 0 and below 1", lambda value: 0 < value < 1),
     "data.unreadable_fraction": _between(0, 1),
     **{f"generator.{key}": rule for key, rule in _PLAYER_RULES.items()},
-    "generator.batch_multiple": _at_least(1),
+    "generator.batch_multiple": _between(1, 2**10),
     **{f"critic.{key}": rule for key, rule in _PLAYER_RULES.items()},
     "constraint.kind": _one_of("gradient_penalty", "clip", "none"),
     "constraint.weight": _at_least(0),
     "constraint.target": _at_least(0),
     "constraint.bound": _POSITIVE,
     "constraint.order": _one_of("after", "before"),
-    "report.every": _at_least(1),
-    "report.samples_every": _at_least(1),
-    "report.checkpoint_every": _at_least(1),
-    "report.checkpoints": _at_least(1),
+    "report.every": _between(1, 2**31),
+    "report.samples_every": _between(1, 2**31),
+    "report.checkpoint_every": _between(1, 2**31),
+    "report.checkpoints": _between(1, 2**31),
 }
 
 
@@ -196,8 +196,13 @@ def _nearest_key(key: str, known: list[str]) -> str:
 
 def check(config: ConfigDict) -> None:
     """Raises `UserError` at the first setting that cannot be, naming key, value and remedy."""
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"config = {config!r}: get_config() must return a ConfigDict; see wgan_jax.config.default()")
     values, defaults = dict(flatten(config)), dict(flatten(default()))
-    for key in values:
+    sections = {key.rpartition(".")[0] for key in defaults}
+    for key, value in values.items():
+        if key in sections:
+            raise UserError(f"config.{key} = {value!r}: must be a section of settings, such as wgan_jax.config has")
         if key not in defaults:
             raise UserError(f"config.{key}: unknown key; {_nearest_key(key, list(defaults))}")
     for key, example in defaults.items():
@@ -212,11 +217,9 @@ def check(config: ConfigDict) -> None:
 
 def _check_type(key: str, value: Any, example: Any) -> None:
     kind = type(example)
-    if kind is float and type(value) is int:
-        return
-    if type(value) is not kind:
+    if type(value) is not kind and not (kind is float and type(value) is int):
         raise UserError(f"config.{key} = {value!r}: must be {kind.__name__}, not {type(value).__name__}")
-    if kind is float and not math.isfinite(value):
+    if kind is float and not (abs(value) < 1e300 and math.isfinite(value)):
         raise UserError(f"config.{key} = {value}: must be finite")
 
 
@@ -234,11 +237,12 @@ def _check_pairs(c: ConfigDict) -> None:
                 f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
                 "use 'mlp'"
             )
-        if player.network == "dcgan":
-            try:
-                dcgan.levels(image_shape(c))
-            except ValueError as error:
-                raise UserError(f"config.data.size = {c.data.size}: {error}") from None
+        check_size = {"dcgan": dcgan.levels, "resnet": resnet.check_size}.get(player.network)
+        try:
+            if check_size:
+                check_size(image_shape(c))
+        except ValueError as error:
+            raise UserError(f"config.data.size = {c.data.size}: {error}") from None
     if c.data.name.startswith(("tfds:", "folder:")):
         if not c.data.size:
             raise UserError(f"config.data.size = 0: {c.data.name} has images; give the pixels of a side, such as 64")

@@ -49,6 +49,10 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
                 state = loop.run(config, workdir, gan, state, train_data, held_out, checkpointer, interrupt)
             except FloatingPointError as error:
                 raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}") from error
+            except (MemoryError, jax.errors.JaxRuntimeError) as error:
+                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                    raise UserError("not enough memory; lower config.batch_size or the networks' widths") from error
+                raise
         draw_plots(workdir, gan.game.estimate_name)
     step = int(state.step)
     if step < config.steps:

@@ -107,8 +107,12 @@ class Block(nn.Module):
         return shortcut + x
 
 
-def _check(shape: tuple[int, ...]) -> int:
-    """The size of a square image of a possible size."""
+def check_size(shape: tuple[int, ...]) -> int:
+    """The size of a square image of a possible size.
+
+    Raises:
+      ValueError: if a residual network cannot have such images.
+    """
     sizes = (8, 16, 28, 32, 64)
     if len(shape) != 3 or shape[0] != shape[1] or shape[0] not in sizes:
         raise ValueError(
@@ -138,7 +142,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         del label
-        size = _check(self.image_shape)
+        size = check_size(self.image_shape)
         start = 7 if size % 7 == 0 else 4
         count = (size // start).bit_length() - 1
         widths = [8, 8, 4, 2, 1] if size == 64 else [1] * (count + 1)
@@ -189,7 +193,7 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         del label
-        large = _check(x.shape[1:]) == 64
+        large = check_size(x.shape[1:]) == 64
         if large:
             plan = [(2, "down"), (4, "down"), (8, "down"), (8, "down")]
             x = Conv(self.width, (3, 3), kernel_init=GLOROT, dtype=self.dtype, name="input")(x)
