@@ -1,5 +1,6 @@
 """Pictures of a run: sample grids, curves, and the critic as a landscape."""
 
+import gc
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,11 +42,13 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def save(picture: Image.Image | Figure, path: Path) -> None:
-    """Writes a PNG; a reader sees the old file or the new one, never a half."""
+    """Writes a PNG, and empties a figure; a reader sees the old file or the new one, never a half."""
     partial = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(picture, Figure):
         picture.savefig(partial, format="png", dpi=120, metadata={"Software": None})
+        picture.clear()
+        gc.collect()  # its artists hold each other, and a long run would keep every figure for a while
     else:
         picture.save(partial, format="png")
     partial.replace(path)
