@@ -22,7 +22,7 @@ def get_config(choice: str = "8gaussians,penalty") -> ConfigDict:
     if data not in DATA or constraint not in CONSTRAINTS:
         raise UserError(f"{choice!r}: must be one of {', '.join(DATA)}, a comma, and one of {', '.join(CONSTRAINTS)}")
     c = default()
-    c.steps = 10_000
+    c.steps = 5_000
     c.batch_size = 256
     c.latent_dim = 2
     c.steps_per_dispatch = 20
