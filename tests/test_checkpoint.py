@@ -40,6 +40,18 @@ def workdir(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "copy")
 
 
+def test_the_best_by_a_metric_is_kept_too(gan, states, tmp_path):
+    """Also by a process that goes on with the run: 0.1 stays the lowest of 0.5, 0.1, 0.4, 0.3, 0.2."""
+    values = {4: 0.5, 8: 0.1, 12: 0.4, 16: 0.3, 20: 0.2}
+    for steps in ((4, 8, 12), (16, 20)):
+        with Checkpointer(tmp_path, keep=1, best="held_out_estimate") as checkpointer:
+            for step in steps:
+                checkpointer.save(step, states[4], {"held_out_estimate": values[step], "critic_loss": -1.0})
+    assert checkpoint.steps(tmp_path) == [20, 8]
+    for step in (20, 8):
+        assert_same_bits(checkpoint.load(tmp_path, step, gan), states[4])
+
+
 DAMAGE = {
     "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "emptied": lambda path: path.write_bytes(b""),

@@ -124,6 +124,22 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_loads(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting a file system needs root")
+def test_a_read_only_folder_is_one_line_and_the_run_in_it_can_be_sampled(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], check=True)
+    try:
+        assert run(train_command(disk / "run")).returncode == 0
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for workdir in (disk / "run", disk / "other"):
+            assert_one_line(run(train_command(workdir)), str(workdir), "Read-only file system")
+        done = run(command("sample", f"--workdir={disk / 'run'}", f"--out={tmp_path / 'a.png'}"))
+        assert done.returncode == 0, done.stderr
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def test_divergence_ends_the_run_and_keeps_what_was_finite(tmp_path):
     args = ["--config.critic.optimizer.learning_rate=1e12", "--config.report.checkpoint_every=1"]
     done = run(train_command(tmp_path, *args, "--config.steps=400"))

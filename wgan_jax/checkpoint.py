@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -34,17 +34,25 @@ class Damaged(Exception):  # noqa: N818
 
 
 class Checkpointer:
-    """Writes the checkpoints of one run under `workdir/checkpoints/<step>`; the newest `keep` stay.
+    """Writes the checkpoints of one run under `workdir/checkpoints/<step>`.
 
+    The newest `keep` stay, and the one where the metric `best`, if it is named, was lowest.
     Writing goes on in the background; leaving the `with` block waits for it. What a killed run left unfinished is
     cleaned up at the start.
     """
 
-    def __init__(self, workdir: Path, keep: int = 3):
+    def __init__(self, workdir: Path, keep: int = 3, best: str = ""):
         policies = ocp.training.preservation_policies
+        policy: Any = policies.LatestN(keep)
+        if best:
+            lowest = policies.BestN(
+                get_metric_fn=lambda metrics: -metrics[best], n=1, keep_checkpoints_without_metrics=False
+            )
+            policy = policies.AnyPreservationPolicy([policy, lowest])
+        self._best = best
         self._folder = folder(workdir).absolute()
         self._checkpointer = ocp.training.Checkpointer(
-            self._folder, preservation_policy=policies.LatestN(keep), cleanup_tmp_directories=True
+            self._folder, preservation_policy=policy, cleanup_tmp_directories=True
         )
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._writing: Future[None] | None = None
@@ -65,15 +73,23 @@ class Checkpointer:
             with contextlib.suppress(Exception):  # it raises again what `wait` has raised
                 self._checkpointer.close()
 
-    def save(self, step: int, state: TrainState) -> None:
+    def save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
         """Copies the state to the host, and lets a thread write it while the run goes on.
+
+        Args:
+          step: iterations done.
+          state: after them.
+          metrics: of that step, where the best one is to be kept.
 
         Raises:
           UserError: if the checkpoint before this one could not be written.
         """
         self.wait()
         record = {"format": FORMAT, "arrays": describe(state)}
-        response = self._checkpointer.save_async(step, state, force=True, overwrite=True, custom_metadata=record)
+        ranked = {self._best: metrics[self._best]} if metrics and self._best in metrics else None
+        response = self._checkpointer.save_async(
+            step, state, force=True, overwrite=True, custom_metadata=record, metrics=ranked
+        )
 
         def finish() -> None:
             response.result()
@@ -128,7 +144,7 @@ def load(workdir: Path, step: int, gan: Gan) -> TrainState:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = ocp.load(path.absolute(), abstract_state(gan))
+            state = ocp.load(path.absolute(), abstract_state(gan), checkpointable_name="state")
     except Exception as error:
         raise Damaged(f"its arrays cannot be read: {_short(error)}") from error
     if describe(state) != arrays:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from wgan_jax.errors import UserError
+from wgan_jax.games import GAMES
 from wgan_jax.networks import dcgan, resnet
 
 
@@ -65,6 +66,7 @@ def default() -> ConfigDict:
     c.report.samples_every = 1_000  # grids from the same latents
     c.report.checkpoint_every = 1_000
     c.report.checkpoints = 3  # how many of the newest checkpoints are kept
+    c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint where it is lowest is kept too
 
     c.debug = ConfigDict()
     c.debug.nans = False  # stop in the operation that makes the first NaN; slow
@@ -136,7 +138,7 @@ RULES: dict[str, Rule] = {
     "batch_size": _between(1, 2**24),
     "n_critic": _between(1, 2**16),
     "latent_dim": _between(1, 2**16),
-    "game": _one_of("wasserstein", "minimax", "non_saturating", "least_squares"),
+    "game": _one_of(*GAMES),
     "precision": _one_of("float32", "bfloat16"),
     "ema_decay": _between(0, 1),
     "steps_per_dispatch": _between(1, 2**16),
@@ -255,9 +257,25 @@ def _check_pairs(c: ConfigDict) -> None:
                     f"config.data.{key} = True: {c.data.name} has no bytes to do it to; "
                     "use False, or a tfds: or folder: data set"
                 )
+    if c.report.best:
+        _check_best(c)
     if c.warmup.n_critic and c.warmup.n_critic < c.n_critic:
         raise UserError(
             f"config.warmup.n_critic = {c.warmup.n_critic}: must be 0 (off) or at least config.n_critic = {c.n_critic}"
+        )
+
+
+def _check_best(c: ConfigDict) -> None:
+    constraint = {"gradient_penalty": ("gradient_norm", "gradient_penalty"), "clip": ("clipped_fraction",)}
+    every_step = ("critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm")
+    at_reports = ("training_estimate", "held_out_estimate")
+    known = [*at_reports, *every_step, GAMES[c.game].estimate_name, *constraint.get(c.constraint.kind, ())]
+    if c.report.best not in known:
+        raise UserError(f"config.report.best = {c.report.best!r}: no such metric; {nearest(c.report.best, known)}")
+    if c.report.best in at_reports and c.report.checkpoint_every % c.report.every:
+        raise UserError(
+            f"config.report.checkpoint_every = {c.report.checkpoint_every}: config.report.best = {c.report.best!r} is "
+            f"known at reports only; use a multiple of config.report.every = {c.report.every}"
         )
 
 

@@ -59,7 +59,7 @@ def run(
         Progress(start, config.steps) as progress,
     ):
 
-        def write(segment: Segment, metrics: Metrics, estimates: Metrics) -> None:
+        def write(segment: Segment, metrics: Metrics, estimates: Metrics) -> Record:
             values = {name: np.asarray(value) for name, value in metrics.items()}
             record: Record = {}
             for i, step in enumerate(range(segment.start + 1, segment.stop + 1)):
@@ -74,6 +74,7 @@ def run(
             updates = gan.schedule.updates_before(segment.stop) - gan.schedule.updates_before(segment.start)
             name = gan.game.estimate_name
             progress.update(segment.stop, config.batch_size * updates, name, record[name])
+            return record
 
         if start == 0:
             draw_samples(workdir, gan, state, sample_key, 0, held_out)
@@ -91,11 +92,11 @@ def run(
                 draw_samples(workdir, gan, state, sample_key, step, held_out)
             last = step == config.steps or interrupt.signal is not None
             if last or step % report.checkpoint_every == 0:
-                write(*previous)
+                record = write(*previous)
                 previous = None
                 check_state(state)
                 log.flush()
-                checkpointer.save(step, state)
+                checkpointer.save(step, state, record)
             elif reported:
                 check_state(state)
             if last:

@@ -44,7 +44,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
             return state
         if start:
             print(f"resuming {workdir} after iteration {start:,}", flush=True)
-        with Checkpointer(workdir, keep=config.report.checkpoints) as checkpointer:
+        with Checkpointer(workdir, keep=config.report.checkpoints, best=config.report.best) as checkpointer:
             try:
                 state = loop.run(config, workdir, gan, state, train_data, held_out, checkpointer, interrupt)
             except FloatingPointError as error:
