@@ -4,13 +4,12 @@ Command:  pip install -e ".[prepare]"  # once, with the next line; training itse
           python -m wgan_jax.data prepare --name=fashion_mnist  # once, with a network
           python -m wgan_jax.train --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
 Machine:  2 CPU cores, or 1 GPU
-Time:     not measured
-Expect:   not measured; the estimate falls as the samples improve, and where its curves on training and held-out
-          images part, the critic has begun to know the training images by heart
+Time:     about half an hour on 2 quiet CPU cores (1.6 iterations a second)
+Expect:   shirts, trousers, shoes, boots and bags; the estimate falls from 7.5 at iteration 250 to about 4, on training
+          and on held-out images alike
 
-The papers have no such run. Networks and optimizer are those of WGAN-GP's MNIST script (arXiv 1704.00028,
-`gan_mnist.py`), for images of the same size and number; the batch is 64 as in its other runs, and the iterations are
-a tenth of its.
+The papers have no such run. The optimizer is that of WGAN-GP's MNIST script (arXiv 1704.00028, `gan_mnist.py`); half
+its width and twice its learning rate show clothing within half an hour. More iterations and width 64 sharpen it.
 """
 
 from ml_collections import ConfigDict
@@ -20,16 +19,19 @@ from wgan_jax.config import default
 
 def get_config() -> ConfigDict:
     c = default()
-    c.steps = 20_000
+    c.steps = 2_500
     c.batch_size = 64
     c.data.name = "tfds:fashion_mnist"
     c.data.size = 28
     c.data.channels = 1
     for player in (c.generator, c.critic):
         player.network = "dcgan"
-        player.width = 64
+        player.width = 32
         player.optimizer.name = "adam"
-        player.optimizer.learning_rate = 1e-4
+        player.optimizer.learning_rate = 2e-4
         player.optimizer.b1 = 0.5
         player.optimizer.b2 = 0.9
+    c.report.every = 50
+    c.report.samples_every = 500
+    c.report.checkpoint_every = 250
     return c
