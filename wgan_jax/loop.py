@@ -118,8 +118,11 @@ def make_dispatch(gan: Gan) -> Dispatch:
 
 
 def make_careful_dispatch(gan: Gan) -> Dispatch:
-    """One call an iteration, and no state given away: what JAX needs to find the operation that makes a NaN."""
-    train_step = jax.jit(make_train_step(gan))
+    """One call an iteration, without loops and with no state given away: JAX runs it again, operation by operation.
+
+    So it can name the one that makes a NaN.
+    """
+    train_step = jax.jit(make_train_step(gan, unroll=True))
 
     def dispatch(state: TrainState, batch: data.Examples, segment: Segment) -> tuple[TrainState, Metrics]:
         rows = []

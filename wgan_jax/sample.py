@@ -8,16 +8,15 @@ python -m wgan_jax.sample --workdir=runs/digits --interpolate --num=8 --out=walk
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from wgan_jax import command, draws
+from wgan_jax import command
 from wgan_jax.checkpoint import restore
 from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan
 from wgan_jax.report import pictures
-from wgan_jax.sampling import generate, interpolate
+from wgan_jax.sampling import generate, interpolate, latents, sample
 from wgan_jax.state import TrainState
 
 FRAMES = 10
@@ -26,9 +25,9 @@ FRAMES = 10
 
 def walks(gan: Gan, state: TrainState, key: jax.Array, num: int, *, ema: bool = True) -> jax.Array:
     """`num` walks between pairs of latents, `FRAMES` examples each: `[num · FRAMES, *image_shape]`."""
-    ends = draws.sample_latents(key, jnp.arange(2 * num), gan.latent_dim).reshape(num, 2, -1)
-    latents = jax.vmap(lambda pair: interpolate(pair[0], pair[1], FRAMES))(ends)
-    return generate(gan, state, latents.reshape(num * FRAMES, -1), ema=ema)
+    ends = latents(gan, key, 2 * num).reshape(num, 2, -1)
+    paths = jax.vmap(lambda pair: interpolate(pair[0], pair[1], FRAMES))(ends)
+    return generate(gan, state, paths.reshape(num * FRAMES, -1), ema=ema)
 
 
 def write(images: np.ndarray, out: Path, columns: int | None = None) -> None:
@@ -55,10 +54,8 @@ def main() -> None:
     f = flags.FLAGS
     gan, state = restore(f.workdir)
     key = jax.random.key(f.seed)
-    if f.interpolate:
-        images = walks(gan, state, key, f.num, ema=f.ema)
-    else:
-        images = generate(gan, state, draws.sample_latents(key, jnp.arange(f.num), gan.latent_dim), ema=f.ema)
+    draw = walks if f.interpolate else sample
+    images = draw(gan, state, key, f.num, ema=f.ema)
     write(np.asarray(images), Path(f.out), columns=FRAMES if f.interpolate else None)
     print(f"{len(images)} examples after {int(state.step):,} iterations: {f.out}")
 

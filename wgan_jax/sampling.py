@@ -29,15 +29,24 @@ def sample(gan: Gan, state: TrainState, key: jax.Array, num: int = 64, *, ema: b
     Returns:
       `[num, *image_shape]` float32; images in [−1, 1].
     """
-    return generate(gan, state, draws.sample_latents(key, jnp.arange(num), gan.latent_dim), ema=ema)
+    return generate(gan, state, latents(gan, key, num), ema=ema)
 
 
-def generate(gan: Gan, state: TrainState, latents: jax.Array, *, ema: bool = True) -> jax.Array:
-    """Examples at given latents `[N, latent_dim]`: `[N, *image_shape]` float32; images in [−1, 1]."""
+def latents(gan: Gan, key: jax.Array, num: int) -> jax.Array:
+    """The latents of `num` samples, `[num, latent_dim]`: the i-th is a function of (key, i), to the last bit.
+
+    They are drawn in chunks of one size, since a compiler may round the rows of another size otherwise.
+    """
+    starts = range(0, num, CHUNK)
+    chunks = [draws.sample_latents(key, start + jnp.arange(CHUNK), gan.latent_dim) for start in starts]
+    return jnp.concatenate(chunks)[:num]
+
+
+def generate(gan: Gan, state: TrainState, z: jax.Array, *, ema: bool = True) -> jax.Array:
+    """Examples at given latents `z [N, latent_dim]`: `[N, *image_shape]` float32; images in [−1, 1]."""
     variables = state.ema if ema else state.generator.variables
-    num = latents.shape[0]
-    latents = jnp.pad(latents, ((0, -num % CHUNK), (0, 0)))
-    chunks = latents.reshape(-1, CHUNK, gan.latent_dim)
+    num = z.shape[0]
+    chunks = jnp.pad(z, ((0, -num % CHUNK), (0, 0))).reshape(-1, CHUNK, gan.latent_dim)
     images = [_generate(gan.generator, variables, chunk) for chunk in chunks]
     return jnp.concatenate(images)[:num]
 

@@ -106,13 +106,16 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
             )
         n_critic, batch_size = real.shape[:2]
 
-        critic, metrics = jax.lax.scan(
-            lambda critic, row: update_critic(state, critic, *row),
-            state.critic,
-            (real, jnp.arange(n_critic)),
-            unroll=unroll,
-        )
-        metrics = jax.tree.map(lambda values: values[-1], metrics)
+        critic = state.critic
+        metrics: Metrics = {}
+        if unroll:
+            for update in range(n_critic):
+                critic, metrics = update_critic(state, critic, real[update], jnp.int32(update))
+        else:
+            critic, metrics = jax.lax.scan(
+                lambda critic, row: update_critic(state, critic, *row), critic, (real, jnp.arange(n_critic))
+            )
+            metrics = jax.tree.map(lambda values: values[-1], metrics)
 
         generator, generator_metrics = update_generator(state, critic, batch_size * gan.generator_batch_multiple)
         state = TrainState(

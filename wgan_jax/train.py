@@ -8,6 +8,7 @@ under way, save, and exit with code 0 or 130; the same command goes on from ther
 """
 
 import sys
+import traceback
 from pathlib import Path
 
 import jax
@@ -48,7 +49,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
             try:
                 state = loop.run(config, workdir, gan, state, train_data, held_out, checkpointer, interrupt)
             except FloatingPointError as error:
-                raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}") from error
+                raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}, {_place(error)}") from error
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
                     raise UserError("not enough memory; lower config.batch_size or the networks' widths") from error
@@ -60,6 +61,13 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
     else:
         print(f"done: {step:,} iterations; {pictures}", flush=True)
     return state
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of this package, or of the user's networks, that an error came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "site-packages" not in frame.filename]
+    return f"in {ours[-1].filename}, line {ours[-1].lineno}: {ours[-1].line}"
 
 
 def main() -> None:
