@@ -4,6 +4,9 @@ DATA is 8gaussians, 25gaussians or swissroll; CONSTRAINT is penalty or clip.
 
 Command:  python -m wgan_jax.train --config=configs/toy.py:swissroll,penalty --workdir=runs/swissroll
 Machine:  2 CPU cores
+Time:     4 1/2 minutes per 1,000 iterations, measured beside another run
+Expect:   the penalised critic's contours follow the data, and the points lie along them after a few thousand
+          iterations; the clipped critic's are straight, and its points lag far behind
 
 Networks, batch, penalty weight and optimizers are those of the papers' toy scripts; they ran 100,000 iterations.
 """
