@@ -6,7 +6,7 @@ Command:  python -m wgan_jax.train --config=configs/toy.py:swissroll,penalty --w
 Machine:  2 CPU cores
 Time:     4 1/2 minutes per 1,000 iterations, measured beside another run
 Expect:   the penalised critic's contours follow the data, and the points lie along them after a few thousand
-          iterations; the clipped critic's are straight, and its points lag far behind
+          iterations; the clipped critic's are few and coarse
 
 Networks, batch, penalty weight and optimizers are those of the papers' toy scripts; they ran 100,000 iterations.
 """
