@@ -92,16 +92,15 @@ def generate(
 def _checked(gan: Gan, label: int | ArrayLike | None, num: int) -> np.ndarray:
     """The class of each of `num` examples, `[num]` int32."""
     if not gan.num_classes:
-        raise UserError(f"label = {label}: this GAN was trained without classes; leave the label out")
-    given = np.asarray(-1 if label is None else label)
-    if given.shape not in ((), (num,)):
-        raise UserError(f"label has shape {given.shape}: must be one class, or one for each of {num} examples")
-    if (
-        not np.issubdtype(given.dtype, np.integer)
-        or given.min(initial=0) < 0
-        or given.max(initial=0) >= gan.num_classes
-    ):
-        raise UserError(f"label = {label}: must be a class, from 0 to {gan.num_classes - 1}")
+        raise UserError("label: this GAN was trained without classes; leave the label out")
+    given = np.asarray(label)
+    if given.shape not in ((), (num,)) or not np.issubdtype(given.dtype, np.integer):
+        raise UserError(
+            f"label has type {given.dtype} and shape {given.shape}: must be one class, or one for each of {num} examples"
+        )
+    wrong = given[(given < 0) | (given >= gan.num_classes)]
+    if wrong.size:
+        raise UserError(f"label = {wrong.flat[0]}: must be a class, from 0 to {gan.num_classes - 1}")
     return np.broadcast_to(given, (num,)).astype(np.int32)
 
 

@@ -135,7 +135,7 @@ class ClassHead(nn.Module):
             case "none":
                 return score
             case "auxiliary":
-                logits = nn.Dense(self.num_classes, kernel_init=fan_uniform(), name="logits")(features)
+                logits = nn.Dense(self.num_classes, kernel_init=fan_uniform(), name="dense")(features)
                 self.sow("intermediates", "logits", logits)
                 return score
             case "projection":
