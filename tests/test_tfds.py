@@ -57,7 +57,7 @@ def test_its_labels_are_classes(directory):
     for cache in ("always", "never"):
         assert data.load(settings, "train", cache=cache).num_classes == 10
     settings.conditional.classes = 1_000
-    with pytest.raises(UserError, match="config.conditional.classes = 1000: tfds:fashion_mnist has 10"):
+    with pytest.raises(UserError, match=r"config.conditional.classes = 1000: tfds:fashion_mnist has 10"):
         data.load(settings, "train")
 
 
