@@ -1,4 +1,4 @@
-"""WGAN and WGAN-GP in PyTorch, written from the papers and their code: what wgan_jax must follow, and its rival in speed.
+"""WGAN and WGAN-GP in PyTorch, from the papers and their code: what wgan_jax must follow, and its rival in speed.
 
     gan = build("dcgan", (32, 32, 1), width=64, constraint="gradient_penalty")
     metrics = train_step(gan, real, *draw(gan, 5, 64))  # real: [5, 64, 1, 32, 32], in place
@@ -6,10 +6,12 @@
 PyTorch as its users write it: eager, `[B, C, H, W]`, fused optimizers, the critic without gradients while the
 generator is updated, and the other way round. Nothing of JAX or wgan_jax is imported.
 
-Modules have the names of wgan_jax's, so that `load` takes the arrays of `wgan_jax.named_arrays(state)` and `arrays`
-gives them back. Pixels are turned by 180 degrees (`to_torch`, and the kernels in `load`): SAME padding of a strided
-convolution has its odd row of zeros at the end, PyTorch's at the beginning. The two are each other's half-turn, and
-without it every convolution would have to copy its input into a larger one first.
+Modules have the names of wgan_jax's: `load` takes the arrays of `wgan_jax.state.named_arrays(state)`, and `arrays`
+gives them back.
+
+Pixels are turned by 180 degrees (`to_torch`, and the kernels in `from_linen`): SAME padding of a strided convolution
+has its odd row of zeros at the end, PyTorch's at the beginning. The two are each other's half-turn, and without it
+every convolution would have to copy its input into a larger one first.
 """
 
 import copy
@@ -29,8 +31,14 @@ class BatchNorm(nn.BatchNorm2d):
     """Moments of the batch; the running ones follow those of the generator's own updates only."""
 
     def forward(self, x: Tensor) -> Tensor:
-        running = (self.running_mean, self.running_var) if torch.is_grad_enabled() else (None, None)
-        return F.batch_norm(x, *running, self.weight, self.bias, training=True, momentum=0.1, eps=1e-5)
+        if not torch.is_grad_enabled():  # fakes for the critic
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+        before = self.running_var.clone()
+        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=True)
+        # PyTorch adds n / (n − 1) times the batch's variance; flax the variance itself.
+        n = x.numel() / x.shape[1]
+        self.running_var = self.running_var - (self.running_var - 0.9 * before) / n
+        return y
 
 
 def norm(kind: str, channels: int) -> nn.Module:
@@ -266,7 +274,7 @@ def draw(gan: Gan, n_critic: int, batch_size: int) -> tuple[Tensor, Tensor, Tens
 def train_step(
     gan: Gan, real: Tensor, critic_latents: Tensor, epsilon: Tensor, generator_latents: Tensor
 ) -> dict[str, Tensor]:
-    """One generator iteration, in place: a critic update for each row of `real [n_critic, B, C, H, W]`, then one more."""
+    """One generator iteration, in place: a critic update for each of `real [n_critic, B, C, H, W]`, then one more."""
     gan.critic.requires_grad_(True)
     for rows in zip(real, critic_latents, epsilon, strict=True):
         metrics = update_critic(gan, *rows)
@@ -342,7 +350,7 @@ def from_linen(gan: Gan, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, T
     """
     states: dict[str, dict[str, Tensor]] = {"generator": {}, "critic": {}, "average": {}}
     for name, array in arrays.items():
-        if "/params/" not in name and "/batch_stats/" not in name or "opt_state" in name:
+        if not re.match("(critic|generator|ema)/(variables/)?(params|batch_stats)/", name):
             continue
         player, key = player_and_name(name)
         module, layer = getattr(gan, player), key.rpartition(".")[0]
@@ -372,3 +380,17 @@ def load(gan: Gan, arrays: dict[str, np.ndarray]) -> None:
         missing, unexpected = getattr(gan, player).load_state_dict(state, strict=False)
         assert not unexpected, unexpected
         assert all(name.endswith("num_batches_tracked") for name in missing), missing
+
+
+def arrays(gan: Gan, like: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The networks' arrays under wgan_jax's names and in its axis order; `like` has their shapes."""
+    result = {}
+    for name, array in like.items():
+        # Where each element goes tells where to fetch it.
+        for player, state in from_linen(gan, {name: np.arange(array.size).reshape(array.shape)}).items():
+            for key, places in state.items():
+                values = getattr(gan, player).state_dict()[key]
+                result[name] = np.empty(array.size, array.dtype)
+                result[name][places.numpy().ravel()] = values.numpy().ravel()
+                result[name] = result[name].reshape(array.shape)
+    return result
