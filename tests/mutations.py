@@ -157,24 +157,28 @@ def tests() -> list[str]:
     return re.findall(r"^def (test_\w+)", (ROOT / DEFECTS).read_text(), re.MULTILINE)
 
 
-def copy(folder: pathlib.Path, mutation: Mutation | None = None) -> None:
-    """The package and its tests in a folder, with a mutation; ValueError if there is not one place for it."""
+def mutated(mutation: Mutation) -> str:
+    """The text of the mutated file; ValueError if there is not exactly one place for the mutation."""
+    text = (ROOT / "wgan_jax" / mutation.file).read_text()
+    if text.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.test}: {text.count(mutation.old)} times in {mutation.file}: {mutation.old}")
+    return text.replace(mutation.old, mutation.new)
+
+
+def copy(folder: pathlib.Path, mutation: Mutation | None) -> None:
+    """The package and its tests in a folder, with a mutation."""
     for name in ("wgan_jax", "tests", "configs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "setup.cfg", folder)
     if mutation:
-        path = folder / "wgan_jax" / mutation.file
-        text = path.read_text()
-        if text.count(mutation.old) != 1:
-            raise ValueError(f"{mutation.test}: {text.count(mutation.old)} times in {mutation.file}: {mutation.old}")
-        path.write_text(text.replace(mutation.old, mutation.new))
+        (folder / "wgan_jax" / mutation.file).write_text(mutated(mutation))
 
 
 def pytest(folder: pathlib.Path, test: str) -> tuple[int, str]:
-    """Exit code and output of the list's tests, or of one, in a copy."""
-    arguments = ["-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short", DEFECTS + test]
+    """Exit code and output of one of the list's tests, or of all for "", in a copy."""
+    selected = f"{DEFECTS}::{test}" if test else DEFECTS
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short", selected],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -189,7 +193,7 @@ def complaint(mutation: Mutation | None) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         copy(folder, mutation)
-        code, output = pytest(folder, f"::{mutation.test}" if mutation else "")
+        code, output = pytest(folder, mutation.test if mutation else "")
     if mutation is None:
         return f"a test fails without mutation:\n{output}" if code else ""
     title = f"{mutation.test}, mutated in {mutation.file}"
@@ -207,13 +211,13 @@ def check(part: str = "") -> list[str]:
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         found = []
         for mutation, text in zip([None, *chosen], pool.map(complaint, [None, *chosen]), strict=True):
-            print("    " if not text else "BAD ", mutation.test if mutation else "all, without mutation", flush=True)
+            title = f"{mutation.test}, {mutation.file}" if mutation else "all tests, without mutation"
+            print("BAD " if text else "ok  ", title, flush=True)
             found += [text] * bool(text)
     return [f"{name}: in one of the tests and the mutations only" for name in missing] + found
 
 
 if __name__ == "__main__":
-    complaints = check(*sys.argv[1:])
-    sys.exit(
-        "\n".join(complaints) or f"Every test fails with its defect, and passes without: {len(MUTATIONS)} mutations."
-    )
+    if complaints := check(*sys.argv[1:]):
+        sys.exit("\n".join(complaints))
+    print("Every test passes, and fails with its defect put in.")

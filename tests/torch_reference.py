@@ -6,7 +6,7 @@
 PyTorch as its users write it: eager, `[B, C, H, W]`, fused optimizers, the critic without gradients while the
 generator is updated, and the other way round. Nothing of JAX or wgan_jax is imported.
 
-Modules have the names of wgan_jax's: `load` takes the arrays of `wgan_jax.state.named_arrays(state)`, and `arrays`
+Modules have the names of wgan_jax's: `load` takes the arrays of `wgan_jax.named_arrays(state)`, and `arrays`
 gives them back.
 
 Pixels are turned by 180 degrees (`to_torch`, and the kernels in `from_linen`): SAME padding of a strided convolution
