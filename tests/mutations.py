@@ -96,7 +96,7 @@ MUTATIONS = [
         "test_the_same_real_batch_for_all_critic_updates",
         "step.py",
         'real = batch["image"]\n',
-        'real = jnp.repeat(batch["image"][:1], len(batch["image"]), 0)\n',
+        'batch = jax.tree.map(lambda x: jnp.repeat(x[:1], len(x), 0), batch)\n        real = batch["image"]\n',
     ),
     Mutation(
         "test_the_same_real_batch_for_all_critic_updates",
@@ -147,7 +147,12 @@ MUTATIONS = [
         'y = jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")\n'
         '                y = conv(y, self.get_variable("params", "kernel"))',
     ),
-    Mutation("test_half_the_width", "networks/resnet.py", "[self.width * w for", "[self.width // 2 * w for"),
+    Mutation(
+        "test_half_the_width",
+        "networks/resnet.py",
+        "enumerate(widths[1:], 1)",
+        "enumerate([width // 2 for width in widths[1:]], 1)",
+    ),
     Mutation("test_half_the_width", "networks/resnet.py", "multiple * self.width,", "multiple * self.width // 2,"),
 ]
 
