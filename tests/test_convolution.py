@@ -1,4 +1,5 @@
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from wgan_jax.gan import build
 from wgan_jax.networks import dcgan, winograd
 from wgan_jax.networks.convolution import (
     Conv,
@@ -20,6 +22,12 @@ from wgan_jax.networks.convolution import (
     input_gradient,
     kernel_gradient,
 )
+from wgan_jax.state import init_state
+from wgan_jax.step import batch_shapes, make_train_step
+
+from .commands import ROOT
+
+CONFIGS = ROOT / "configs"
 
 
 def reference(x, w, strides):
@@ -270,3 +278,23 @@ def test_the_forms_of_fewer_products_are_xlas(size, kernel, strides):
     assert_close(input_gradient(y, w, size, strides), theirs)
     theirs = jax.linear_transpose(lambda w: reference(x, w, strides), w)(y)[0]
     assert_close(kernel_gradient(x, y, kernel, strides), theirs)
+
+
+def image_configs():
+    for path in sorted(CONFIGS.glob("*.py")):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config()
+        if {config.critic.network, config.generator.network} & {"dcgan", "resnet"}:
+            yield pytest.param(config, id=path.stem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", list(image_configs()))
+def test_no_slow_convolution_is_left_in_a_configs_step(config):
+    gan = build(config)
+    state = jax.eval_shape(lambda: init_state(gan, jax.random.key(0)))
+    batch = batch_shapes(gan, 2, 4)
+    text = jax.jit(make_train_step(gan)).lower(state, batch).compile().as_text()
+    assert slow_convolutions(text) == []
