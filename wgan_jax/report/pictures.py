@@ -16,7 +16,7 @@ from wgan_jax.sampling import to_uint8
 GRID_PIXELS = 600
 """A grid of small images is enlarged by a whole factor to about this many pixels."""
 
-BLUE, ORANGE, GREY = "#2a6f97", "#e07a1f", "#8d99ae"
+BLUE, ORANGE, GREY, GREEN = "#2a6f97", "#e07a1f", "#8d99ae", "#1b9e5a"
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
@@ -62,7 +62,7 @@ def curves(records: Sequence[Record], series: dict[str, str], *, title: str, yla
     """
     figure, axes = _figure(7.0, 4.2)
     bounds = []
-    for color, (name, label) in zip((BLUE, ORANGE, GREY), series.items(), strict=False):
+    for color, (name, label) in zip((BLUE, ORANGE, GREY, GREEN), series.items(), strict=False):
         points = [(r["step"], r[name]) for r in records if name in r]
         if not points:
             continue
@@ -100,7 +100,7 @@ def landscape(scores: np.ndarray, extent: float, real: np.ndarray, fake: np.ndar
     filled = axes.contourf(ticks, ticks, scores, levels=24, cmap="YlGnBu_r", alpha=0.75)
     axes.contour(ticks, ticks, scores, levels=24, colors="white", linewidths=0.4)
     axes.scatter(real[:, 0], real[:, 1], s=4, color=ORANGE, label="real", linewidths=0)
-    axes.scatter(fake[:, 0], fake[:, 1], s=4, color="#1b9e5a", label="generated", linewidths=0)
+    axes.scatter(fake[:, 0], fake[:, 1], s=4, color=GREEN, label="generated", linewidths=0)
     axes.set(title=title, xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
     axes.legend(loc="upper right", markerscale=3, framealpha=0.9)
     figure.colorbar(filled, ax=axes, label="critic", shrink=0.85)
