@@ -60,6 +60,15 @@ NUMBERS = {
 }
 
 
+@pytest.fixture
+def quick_compilation():
+    """Compiling costs more than running does here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("module", list(TINY), ids=lambda module: module.__name__.rpartition(".")[2])
 def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(module, tmp_path, capsys):
     settings = dataclasses.replace(module.QUICK, **TINY[module])

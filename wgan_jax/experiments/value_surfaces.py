@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.distance import cdist
 
-from wgan_jax import data, draws, lipschitz, transport
+from wgan_jax import data, draws, transport
 from wgan_jax.experiments import experiment, runs
 from wgan_jax.gan import Gan, build
 from wgan_jax.report import gallery, pictures
@@ -26,9 +27,6 @@ from wgan_jax.step import make_train_step
 
 UPDATES_PER_ITERATION = 50
 """The generator never changes, so its iterations only count: the learning rate falls with them."""
-
-PAIRS = 20_000
-"""Interpolates on which the critic's slope is measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +82,8 @@ def run(settings: Settings) -> experiment.Result:
         caption=(
             f"Critics of 3 layers of {settings.width} against real points (orange) with N(0, 1) added, after "
             f"{settings.updates:,} updates on batches of {settings.batch_size}; above with weights clipped at "
-            f"{settings.bound}, below with a penalty of weight {settings.weight:g}. K is the largest slope on "
-            f"{PAIRS:,} lines between real and perturbed points; W₁ is exact, of {settings.points:,} points each."
+            f"{settings.bound}, below with a penalty of weight {settings.weight:g}. K is the steepest slope "
+            f"between real and perturbed points; W₁ is exact, of {settings.points:,} points each."
         ),
         claim=(
             "a penalised critic explains more of the distance than a clipped one: its estimate is at least "
@@ -100,7 +98,7 @@ def run(settings: Settings) -> experiment.Result:
 def train(settings: Settings, name: str, kind: str) -> tuple[Gan, TrainState]:
     """A critic of one distribution, trained against its perturbed points."""
     config = runs.toy_config(name, width=settings.width, batch_size=settings.batch_size)
-    config.steps = -(-settings.updates // UPDATES_PER_ITERATION)
+    config.seed, config.steps = settings.seed, -(-settings.updates // UPDATES_PER_ITERATION)
     config.n_critic = min(settings.updates, UPDATES_PER_ITERATION)
     config.constraint.weight = settings.weight
     config.critic.optimizer.learning_rate = settings.learning_rate
@@ -122,23 +120,19 @@ def sample(settings: Settings, gan: Gan, state: TrainState, name: str) -> tuple[
 
 
 def measure(gan: Gan, state: TrainState, real: np.ndarray, fake: np.ndarray, exact: float) -> dict[str, float]:
-    """The estimate on the points whose exact W₁ is given, the critic's Lipschitz constant, and what they make of W₁."""
+    """The estimate on the points whose exact W₁ is given, the critic's steepest slope K, and what they make of W₁.
 
-    def critic(x: jax.Array) -> jax.Array:
-        return jnp.asarray(gan.critic.apply(state.critic.variables, x))
-
-    rng = np.random.default_rng(0)
-    i, j = rng.integers(len(real), size=(2, PAIRS))
-    lines = lipschitz.interpolate(jnp.asarray(real[i]), jnp.asarray(fake[j]), jnp.asarray(rng.random(PAIRS)))
-    norms = np.asarray(jax.jit(lambda x: lipschitz.gradient_norms(critic, x))(lines))
-    estimate = float(gan.game.estimate(critic(jnp.asarray(real)), critic(jnp.asarray(fake))))
-    constant = float(norms.max())
+    K is the largest slope between a real and a generated point; duality needs no others: the estimate is at most
+    K times the distance.
+    """
+    scores = [np.asarray(gan.critic.apply(state.critic.variables, x), np.float64) for x in (real, fake)]
+    constant = float((np.abs(np.subtract.outer(*scores)) / cdist(real, fake)).max())
+    estimate = float(gan.game.estimate(*map(jnp.asarray, scores)))
     return {
         "estimate": estimate,
         "exact": exact,
         "ratio": estimate / exact,
         "lipschitz_constant": constant,
-        "mean_slope": float(norms.mean()),
         "explained": estimate / constant / exact,
     }
 

@@ -61,10 +61,11 @@ def run(settings: Settings) -> experiment.Result:
 
     figure, axes = pictures.panels(1, 2, width=9.0, height=3.9)
     for panel, color, kind in zip(axes[0], (pictures.ORANGE, pictures.BLUE), weights, strict=True):
-        limit = largest[kind] if kind == "clipped" else float(np.quantile(np.abs(weights[kind]), 0.999))
+        limit = largest[kind] if kind == "clipped" else float(np.quantile(np.abs(weights[kind]), 0.99))
         counts, edges = np.histogram(weights[kind], bins=50, range=(-limit, limit))
         panel.bar(edges[:-1], counts / weights[kind].size, width=np.diff(edges), align="edge", color=color)
-        panel.set(title=f"{kind}: {shares[kind]:.2%} at ≥ .99 of the largest", xlabel="weight", ylabel="share")
+        panel.set(title=f"{kind}: {100 * shares[kind]:.2g} % at ≥ .99 of the largest", xlabel="weight", ylabel="share")
+        panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.25)
     return experiment.Result(
         numbers={
@@ -75,7 +76,7 @@ def run(settings: Settings) -> experiment.Result:
         caption=(
             f"All kernels of critics of {settings.depth} ReLU layers of {settings.width} on the Swiss roll, after "
             f"{settings.steps:,} generator iterations: with weights clipped at {settings.bound} and with a penalty of "
-            f"weight {settings.weight:g} (drawn to the 99.9th percentile). Of uniform weights 1 % would be at ≥ .99 of "
+            f"weight {settings.weight:g} (drawn to the 99th percentile). Of uniform weights 1 % would be at ≥ .99 of "
             "the largest."
         ),
         claim=(
