@@ -36,7 +36,10 @@ class Settings:
     width: int = 128
     steps: int = 600
     batch_size: int = 256
-    learning_rate: float = 1e-4
+    n_critic: int = 10
+    learning_rate: float = 1e-3
+    """Of the critic."""
+    generator_learning_rate: float = 1e-4
     weight: float = 10.0
     warmup: int = 200
     """Updates of the critic before the generator first moves: an untrained critic estimates nothing."""
@@ -46,7 +49,7 @@ class Settings:
 
 
 QUICK = Settings()
-FULL = Settings(width=512, steps=100_000, measurements=200)
+FULL = Settings(width=512, steps=100_000, n_critic=5, learning_rate=1e-4, weight=0.1, measurements=200)
 
 
 def run(settings: Settings) -> experiment.Result:
@@ -79,8 +82,9 @@ def train(settings: Settings, game: str) -> dict[str, list[Any]]:
     config = runs.toy_config(settings.data, width=settings.width, batch_size=settings.batch_size)
     config.seed, config.steps = settings.seed, settings.steps
     config.constraint.weight = settings.weight
-    for player in (config.critic, config.generator):
-        player.optimizer.learning_rate = settings.learning_rate
+    config.n_critic = settings.n_critic
+    config.critic.optimizer.learning_rate = settings.learning_rate
+    config.generator.optimizer.learning_rate = settings.generator_learning_rate
     schedule = CriticSchedule(config.n_critic, max(settings.warmup, config.n_critic), warmup_steps=1, warmup_every=0)
     gan = dataclasses.replace(build(config), schedule=schedule)
     if game != "wasserstein":
