@@ -86,6 +86,13 @@ def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(mod
     assert last.endswith("these numbers bear it out." if result.holds else "these numbers do not bear it out.")
 
 
+def test_numbers_that_json_has_not_become_null():
+    assert experiment.nulled({"a": [1.5, float("inf")], "b": {"c": float("nan"), "d": "x"}}) == {
+        "a": [1.5, None],
+        "b": {"c": None, "d": "x"},
+    }
+
+
 def test_the_command(tmp_path):
     args = ["--width=8", "--depth=2", "--steps=2", "--batch_size=8"]
     done = run(command("experiments.weights", f"--workdir={tmp_path / 'out'}", *args))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 import textwrap
 import time
@@ -30,7 +31,7 @@ class Result:
     """What an experiment found."""
 
     numbers: dict[str, Any]
-    """As JSON can hold them."""
+    """As JSON can hold them; what is not finite becomes null."""
     figure: Figure
     caption: str
     """What the figure shows, with which settings."""
@@ -90,7 +91,7 @@ def report(name: str, run: Callable[[Any], Result], settings: Any, workdir: Path
             "seconds": round(time.monotonic() - began, 1),
             "version": __version__,
             "caption": result.caption,
-            "numbers": result.numbers,
+            "numbers": nulled(result.numbers),
         }
         (workdir / f"{name}.json").write_text(
             json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -100,6 +101,15 @@ def report(name: str, run: Callable[[Any], Result], settings: Any, workdir: Path
     print(f"{workdir / name}.png, {workdir / name}.json", flush=True)
     print(result.sentence, flush=True)
     return result
+
+
+def nulled(values: Any) -> Any:
+    """Numbers in nested dictionaries and lists, with None for those that are not finite: JSON has no others."""
+    if isinstance(values, dict):
+        return {name: nulled(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [nulled(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def check(settings: Any) -> None:

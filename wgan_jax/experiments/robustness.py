@@ -185,7 +185,7 @@ def distance(settings: Settings, generator: Layers, critic: Layers, method: str)
     key = jax.random.key(settings.seed)
     images = sample(gan, state, key, SAMPLES)
     ratio = transport.sliced_wasserstein(images, real, key) / transport.sliced_wasserstein(reference, real, key)
-    return round(float(ratio), 3) if jnp.isfinite(ratio) else 1e9
+    return round(float(ratio), 3) if jnp.isfinite(ratio) else math.inf
 
 
 def digits_config(settings: Settings, method: str) -> ConfigDict:
