@@ -110,7 +110,7 @@ def contours(axes: Axes, scores: np.ndarray, extent: float) -> QuadContourSet:
     """Scores `[N, N]` over `[−extent, extent]²` as 24 levels, row i at the i-th height: the filled ones, for a bar."""
     ticks = np.linspace(-extent, extent, len(scores))
     filled = axes.contourf(ticks, ticks, scores, levels=24, cmap="YlGnBu_r", alpha=0.75)
-    axes.contour(ticks, ticks, scores, levels=24, colors="white", linewidths=0.4)
+    axes.contour(ticks, ticks, scores, levels=24, colors="white", linewidths=0.4, linestyles="solid")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
     return filled
 
