@@ -68,8 +68,16 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+QUICK = {value_surfaces, gradient_norms, weights}
+"""The others compile more: together they would take minutes."""
+
+
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("module", list(TINY), ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    "module",
+    [pytest.param(module, marks=[] if module in QUICK else pytest.mark.slow) for module in TINY],
+    ids=lambda module: module.__name__.rpartition(".")[2],
+)
 def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(module, tmp_path, capsys):
     settings = dataclasses.replace(module.QUICK, **TINY[module])
     result = experiment.report("name", module.run, settings, tmp_path)

@@ -123,12 +123,12 @@ def draw(found: dict[str, dict[str, Any]], correlation: dict[str, float]) -> Fig
     numbers = found["wasserstein"]
     left.plot(numbers["step"], numbers["exact"], color=pictures.GREEN, label="exact W₁")
     left.plot(numbers["step"], numbers["estimate"], color=pictures.BLUE, label="critic's estimate")
-    left.set(title=f"WGAN-GP: rank correlation {correlation['wasserstein']:.2f}", ylabel="distance", ylim=(0, None))
+    left.set(title=f"WGAN-GP: rank correlation {correlation['wasserstein']:.3f}", ylabel="distance", ylim=(0, None))
     left.legend(frameon=False)
 
     numbers = found["non_saturating"]
     right.plot(numbers["step"], numbers["exact"], color=pictures.GREEN, label="exact W₁")
-    right.set(title=f"Standard GAN: rank correlation {correlation['non_saturating']:.2f}", ylim=(0, None))
+    right.set(title=f"Standard GAN: rank correlation {correlation['non_saturating']:.3f}", ylim=(0, None))
     right.set_ylabel("distance", color=pictures.GREEN)
     other: Axes = right.twinx()
     other.plot(numbers["step"], numbers["estimate"], color=pictures.ORANGE, label="Jensen–Shannon estimate")
@@ -140,7 +140,7 @@ def draw(found: dict[str, dict[str, Any]], correlation: dict[str, float]) -> Fig
         panel.set_xlabel("generator iteration")
         panel.grid(alpha=0.25)
     handles = [line for panel in (right, other) for line in panel.get_legend_handles_labels()[0]]
-    right.legend(handles=handles, frameon=False)
+    right.legend(handles=handles, frameon=False, loc="lower right")
     return figure
 
 
