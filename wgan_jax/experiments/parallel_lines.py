@@ -189,14 +189,15 @@ def draw(settings: Settings, estimates: dict[str, list[float]], paths: dict[str,
     middle.axhline(np.log(2), color=pictures.GREY, linewidth=1.2, label="log 2, the truth at θ ≠ 0")
     middle.plot(THETAS, estimates["minimax"], "o", color=pictures.ORANGE, label="discriminator's estimate")
     middle.set(title="Jensen–Shannon", xlabel="θ", ylabel="divergence (nats)", ylim=(-0.04, 0.85))
-    colors = (pictures.BLUE, pictures.ORANGE, pictures.GREEN)
-    for color, (game, path) in zip(colors, paths.items(), strict=True):
-        right.plot(path, color=color, linewidth=1.6, label=NAMES[game])
+    styles = ((pictures.BLUE, 1.8), (pictures.ORANGE, 1.8), (pictures.GREY, 0.6))
+    for order, (game, path) in enumerate(paths.items()):
+        color, linewidth = styles[order]
+        right.plot(path, color=color, linewidth=linewidth, zorder=3 - order, label=NAMES[game])
     right.axhline(0, color=pictures.GREY, linewidth=0.8)
     right.set(title="θ descends", xlabel="generator iteration", ylabel="θ")
-    for panel in axes[0]:
+    for panel, place in zip(axes[0], ("upper center", "center", (0.42, 0.6)), strict=True):
         panel.grid(alpha=0.25)
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend(frameon=False, fontsize=8, loc=place)
     return figure
 
 

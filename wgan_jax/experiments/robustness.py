@@ -226,6 +226,10 @@ def draw(settings: Settings, rows: list[dict[str, Any]], counts: dict[str, int])
         yticks=range(len(rows)),
         yticklabels=names,
     )
+    panel.set_xticks([1, 2, 4, 8, 16, 32, 64, 100], labels=["1", "2", "4", "8", "16", "32", "64", "≥ 100"])
+    panel.minorticks_off()
+    panel.set_xlim(0.8, 1.3 * max(settings.threshold, *(min(row[method], 100) for row in rows for method in METHODS)))
+    panel.margins(y=0.15)
     panel.invert_yaxis()
     panel.grid(alpha=0.25)
     panel.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
