@@ -10,7 +10,8 @@ The critic must keep up with the generator, or its estimate is of a distance tha
 generator first moves, and in `quick` ten times the generator's learning rate.
 
 `quick`: 3 layers of 128, 400 generator iterations. `full`: 3 layers of 512, the learning rate of WGAN-GP for both, and
-20,000 iterations: about FULL_TIME on 2 CPU cores; the papers have LSUN bedrooms, where no truth can be had.
+20,000 iterations: about 2 hours on 2 CPU cores, by the rate measured beside other work; the papers have LSUN bedrooms,
+where no truth can be had.
 """
 
 import dataclasses
