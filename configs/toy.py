@@ -29,6 +29,7 @@ def get_config(choice: str = "8gaussians,penalty") -> ConfigDict:
     c.batch_size = 256
     c.latent_dim = 2
     c.steps_per_dispatch = 20
+    c.report.wasserstein_exact = True
     c.data.name = f"toy:{data}"
     c.data.size = 0
     c.data.channels = 2

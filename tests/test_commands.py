@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 import wgan_jax
+from wgan_jax import transport
+from wgan_jax.data import toy
 from wgan_jax.report import records
 
 from .commands import ROOT, command, run, train_command
@@ -124,6 +126,23 @@ def test_toy_runs_draw_the_critics_landscape(choice, tmp_path):
     picture = pixels(tmp_path / "run" / "samples" / "0000012.png")
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
     assert "clipped_fraction" in records.read(tmp_path / "run")[-1] or "penalty" in choice
+
+
+def test_toy_runs_log_the_exact_distance_beside_the_estimate(tmp_path):
+    """Of the held-out estimate's own points: so the estimate is at most that times the critic's Lipschitz constant."""
+    done = run(train_command(tmp_path / "run", config="toy.py:8gaussians,clip"))
+    assert done.returncode == 0, done.stderr
+    history = records.read(tmp_path / "run")
+    assert [record["step"] for record in history if "wasserstein_exact" in record] == [4, 8, 12]
+    gan, state = wgan_jax.restore(tmp_path / "run")
+    z = wgan_jax.draws.held_out_latents(state.key, 12, np.arange(512), gan.latent_dim)
+    fake = np.asarray(gan.generator.apply(state.generator.variables, z))
+    points = toy.load("8gaussians", "held_out").examples["image"][:512]
+    exact = history[-1]["wasserstein_exact"]
+    assert exact == pytest.approx(transport.wasserstein(points, fake), rel=1e-5)
+    layers = state.critic.params["hidden"] | {"output": state.critic.params["output"]}
+    lipschitz = np.prod([np.linalg.norm(layer["kernel"], 2) for layer in layers.values()])
+    assert abs(history[-1]["held_out_estimate"]) <= lipschitz * exact
 
 
 def test_warm_up_and_clipping_through_the_command(tmp_path):

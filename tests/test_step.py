@@ -323,3 +323,19 @@ def test_iterations_per_dispatch_do_not_change_a_bit(kind):
     for state, losses in results[1:]:
         assert_same_bits(state, results[0][0])
         np.testing.assert_array_equal(losses, results[0][1])
+
+
+def test_a_generator_without_parameters(real):
+    """A fixed distribution of one's own, to train a critic against."""
+
+    class Noise(nn.Module):
+        @nn.compact
+        def __call__(self, z, label=None, *, train=False):
+            return jnp.tile(z[:, :1], 4).reshape(-1, *SHAPE)
+
+    gan = small_gan(constraints.gradient_penalty(PENALTY), adam, generator=Noise())
+    state = wgan_jax.init_state(gan, jax.random.key(1))
+    after, metrics = jax.jit(wgan_jax.make_train_step(gan))(state, {"image": real})
+    assert after.generator.params == {}
+    assert float(metrics["generator_grad_norm"]) == 0.0
+    assert float(optax.tree.norm(optax.tree.sub(after.critic.params, state.critic.params))) > 0

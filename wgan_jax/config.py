@@ -72,6 +72,7 @@ def default() -> ConfigDict:
     c.report.samples_every = 1_000  # grids from the same latents
     c.report.checkpoint_every = 1_000
     c.report.checkpoints = 3  # how many of the newest checkpoints are kept
+    c.report.wasserstein_exact = False  # points only: the exact W₁ of the held-out estimate's own points beside it
     c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint where it is lowest is kept too
 
     c.debug = ConfigDict()
@@ -280,6 +281,11 @@ def _check_pairs(c: ConfigDict) -> None:
             f"config.generator.norm = 'none': the classes of config.conditional.kind = {c.conditional.kind!r} enter a "
             f"{c.generator.network} through its normalization; use 'batch' or 'layer'"
         )
+    if c.report.wasserstein_exact and c.data.size:
+        raise UserError(
+            f"config.report.wasserstein_exact = True: {c.data.name} has images, and in so many dimensions the distance "
+            "of two samples says little of that of their distributions; use False, or a toy: data set"
+        )
     if c.report.best:
         _check_best(c)
     if c.warmup.n_critic and c.warmup.n_critic < c.n_critic:
@@ -291,7 +297,9 @@ def _check_pairs(c: ConfigDict) -> None:
 def _check_best(c: ConfigDict) -> None:
     constraint = {"gradient_penalty": ("gradient_norm", "gradient_penalty"), "clip": ("clipped_fraction",)}
     every_step = ("critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm")
-    at_reports = ("training_estimate", "held_out_estimate")
+    at_reports: tuple[str, ...] = ("training_estimate", "held_out_estimate")
+    if c.report.wasserstein_exact:
+        at_reports += ("wasserstein_exact",)
     classes = ("critic_class_loss", "critic_class_accuracy", "generator_class_loss")
     known = [*at_reports, *every_step, GAMES[c.game].estimate_name, *constraint.get(c.constraint.kind, ())]
     known += classes if c.conditional.kind == "auxiliary" else ()

@@ -51,6 +51,16 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
     return estimate
 
 
+def make_fakes(gan: Gan, num: int) -> Callable[[TrainState], jax.Array]:
+    """A pure `fakes(state) -> [num, *image_shape]`: the first fakes that an estimate at this state sees."""
+
+    def fakes(state: TrainState) -> jax.Array:
+        latents = draws.held_out_latents(state.key, state.step, jnp.arange(num), gan.latent_dim)
+        return jnp.asarray(gan.generator.apply(state.generator.variables, latents, train=False))
+
+    return fakes
+
+
 def fixed_set(source: Source) -> Examples:
     """The first examples of a source, in groups of a size that suits the critic: `{"image": [K, B, ...], …}`."""
     size = min(len(source), 128)

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax import data
+from wgan_jax import data, transport
 from wgan_jax.checkpoint import Checkpointer
 from wgan_jax.data import batches
 from wgan_jax.errors import UserError
-from wgan_jax.estimate import fixed_set, make_estimate
+from wgan_jax.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
 from wgan_jax.gan import Gan
 from wgan_jax.interrupt import Interrupt
 from wgan_jax.plan import Segment, segments
@@ -51,6 +51,8 @@ def run(
     dispatch = make_careful_dispatch(gan) if config.debug.nans else make_dispatch(gan)
     estimate = jax.jit(make_estimate(gan))
     fixed = {"training_estimate": fixed_set(train_data), "held_out_estimate": fixed_set(held_out)}
+    points = held_out.read(np.arange(FIXED_IMAGES if report.wasserstein_exact else 0))["image"]
+    fakes = jax.jit(make_fakes(gan, len(points)))
     sample_key = jax.random.key(config.seed)
 
     with (
@@ -59,13 +61,15 @@ def run(
         Progress(start, config.steps) as progress,
     ):
 
-        def write(segment: Segment, metrics: Metrics, estimates: Metrics) -> Record:
+        def write(segment: Segment, metrics: Metrics, estimates: Metrics, fake: jax.Array | None) -> Record:
             values = {name: np.asarray(value) for name, value in metrics.items()}
             record: Record = {}
             for i, step in enumerate(range(segment.start + 1, segment.stop + 1)):
                 record = {"step": step} | {name: float(value[i]) for name, value in values.items()}
                 if step == segment.stop:
                     record |= {name: float(value) for name, value in estimates.items()}
+                if step == segment.stop and fake is not None:
+                    record["wasserstein_exact"] = transport.wasserstein(np.asarray(fake), points)
                 check_numbers(record)
                 log.write(record)
             if estimates:
@@ -78,16 +82,17 @@ def run(
 
         if start == 0:
             draw_samples(workdir, gan, state, sample_key, 0, held_out)
-        previous: tuple[Segment, Metrics, Metrics] | None = None
+        previous: tuple[Segment, Metrics, Metrics, jax.Array | None] | None = None
         for segment, batch in zip(plan, progress.waiting(stream), strict=True):
             state, metrics = dispatch(state, batch, segment)
             step = segment.stop
             reported = step % report.every == 0
             estimates = {name: estimate(state, examples) for name, examples in fixed.items()} if reported else {}
+            fake = fakes(state) if reported and report.wasserstein_exact else None
             # Only now, with the next iterations under way, wait for the numbers of the last ones.
             if previous:
                 write(*previous)
-            previous = (segment, metrics, estimates)
+            previous = (segment, metrics, estimates, fake)
             if step % report.samples_every == 0:
                 draw_samples(workdir, gan, state, sample_key, step, held_out)
             last = step == config.steps or interrupt.signal is not None

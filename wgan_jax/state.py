@@ -62,7 +62,8 @@ def init_state(gan: Gan, key: jax.Array) -> TrainState:
 
 
 def _init(module: nn.Module, key: jax.Array, x: jax.Array, label: jax.Array | None) -> dict[str, Any]:
-    return dict(jax.jit(lambda key, x: module.init(key, x, label, train=True))(key, x))
+    # A network of one's own may have no parameters.
+    return {"params": {}} | dict(jax.jit(lambda key, x: module.init(key, x, label, train=True))(key, x))
 
 
 def named_arrays(state: TrainState) -> dict[str, jax.Array]:

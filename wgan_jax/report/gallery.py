@@ -62,6 +62,7 @@ def draw_plots(workdir: Path, estimate_name: str) -> None:
             estimate_name: "training batches",
             "training_estimate": "training data, fixed set",
             "held_out_estimate": "held-out data",
+            "wasserstein_exact": "exact W₁ of the held-out data",
         },
         title=f"The critic's {title}",
         ylabel=title,

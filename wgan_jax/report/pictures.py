@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,7 +17,7 @@ from wgan_jax.sampling import to_uint8
 GRID_PIXELS = 600
 """A grid of small images is enlarged by a whole factor to about this many pixels."""
 
-BLUE, ORANGE, GREY = "#2a6f97", "#e07a1f", "#8d99ae"
+BLUE, ORANGE, GREY, GREEN = "#2a6f97", "#e07a1f", "#8d99ae", "#1b9e5a"
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
@@ -62,7 +63,7 @@ def curves(records: Sequence[Record], series: dict[str, str], *, title: str, yla
     """
     figure, axes = _figure(7.0, 4.2)
     bounds = []
-    for color, (name, label) in zip((BLUE, ORANGE, GREY), series.items(), strict=False):
+    for color, (name, label) in zip((BLUE, ORANGE, GREY, GREEN), series.items(), strict=False):
         points = [(r["step"], r[name]) for r in records if name in r]
         if not points:
             continue
@@ -96,15 +97,28 @@ def landscape(scores: np.ndarray, extent: float, real: np.ndarray, fake: np.ndar
       title: above the picture.
     """
     figure, axes = _figure(6.0, 5.4)
-    ticks = np.linspace(-extent, extent, len(scores))
-    filled = axes.contourf(ticks, ticks, scores, levels=24, cmap="YlGnBu_r", alpha=0.75)
-    axes.contour(ticks, ticks, scores, levels=24, colors="white", linewidths=0.4)
+    filled = contours(axes, scores, extent)
     axes.scatter(real[:, 0], real[:, 1], s=4, color=ORANGE, label="real", linewidths=0)
-    axes.scatter(fake[:, 0], fake[:, 1], s=4, color="#1b9e5a", label="generated", linewidths=0)
-    axes.set(title=title, xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+    axes.scatter(fake[:, 0], fake[:, 1], s=4, color=GREEN, label="generated", linewidths=0)
+    axes.set(title=title)
     axes.legend(loc="upper right", markerscale=3, framealpha=0.9)
     figure.colorbar(filled, ax=axes, label="critic", shrink=0.85)
     return figure
+
+
+def contours(axes: Axes, scores: np.ndarray, extent: float) -> QuadContourSet:
+    """Scores `[N, N]` over `[−extent, extent]²` as 24 levels, row i at the i-th height: the filled ones, for a bar."""
+    ticks = np.linspace(-extent, extent, len(scores))
+    filled = axes.contourf(ticks, ticks, scores, levels=24, cmap="YlGnBu_r", alpha=0.75)
+    axes.contour(ticks, ticks, scores, levels=24, colors="white", linewidths=0.4, linestyles="solid")
+    axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+    return filled
+
+
+def panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """An empty figure of several panels, in inches, and its axes `[rows, columns]`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

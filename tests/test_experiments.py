@@ -1,0 +1,194 @@
+"""Every experiment from settings to files, too small for the claims to hold; and the parts that are mathematics."""
+
+import dataclasses
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import wgan_jax
+from wgan_jax.data import toy
+from wgan_jax.errors import UserError
+from wgan_jax.experiments import (
+    experiment,
+    gradient_norms,
+    meaningful_loss,
+    overfitting,
+    parallel_lines,
+    robustness,
+    runs,
+    value_surfaces,
+    weights,
+)
+
+from .commands import command, run
+
+
+def finite_numbers(values):
+    """All numbers in nested dictionaries and lists, each checked to be finite."""
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list):
+        return [number for value in values for number in finite_numbers(value)]
+    if isinstance(values, int | float):
+        assert np.isfinite(values)
+        return [values]
+    return []
+
+
+TINY = {
+    value_surfaces: {"data": "8gaussians", "width": 8, "updates": 4, "batch_size": 16, "points": 50},
+    gradient_norms: {"bounds": "0.01", "width": 8, "depth": 3, "steps": 4, "batch_size": 16, "measurements": 2},
+    weights: {"width": 8, "depth": 3, "steps": 2, "batch_size": 16},
+    parallel_lines: {"width": 8, "updates": 4, "batch_size": 16, "steps": 3},
+    meaningful_loss: {"width": 8, "steps": 4, "batch_size": 16, "warmup": 6, "measurements": 4},
+    overfitting: {"width": 8, "steps": 4, "few": 20, "many": 40, "batch_size": 10, "measurements": 2},
+    robustness: {"architectures": 1, "depths": "1", "widths": "8", "steps": 2, "batch_size": 16},
+}
+NUMBERS = {
+    value_surfaces: {"8gaussians"},
+    gradient_norms: {"penalty", "clip 0.01"},
+    weights: {"clipped", "penalised"},
+    parallel_lines: {"wasserstein_estimate", "jensen_shannon_estimate", "descent", "reached_0"},
+    meaningful_loss: {"wasserstein", "non_saturating"},
+    overfitting: {"20 images", "40 images"},
+    robustness: {"criterion", "successes", "against", "architectures"},
+}
+
+
+@pytest.fixture
+def quick_compilation():
+    """Compiling costs more than running does here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+QUICK = {value_surfaces, gradient_norms, weights}
+"""The others compile more: together they would take minutes."""
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize(
+    "module",
+    [pytest.param(module, marks=[] if module in QUICK else pytest.mark.slow) for module in TINY],
+    ids=lambda module: module.__name__.rpartition(".")[2],
+)
+def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(module, tmp_path, capsys):
+    settings = dataclasses.replace(module.QUICK, **TINY[module])
+    result = experiment.report("name", module.run, settings, tmp_path)
+    document = json.loads((tmp_path / "name.json").read_text())
+    assert document["settings"] == dataclasses.asdict(settings)
+    assert document["holds"] == result.holds
+    assert document["numbers"].keys() >= NUMBERS[module]
+    assert len(finite_numbers(document["numbers"])) >= 4
+    with Image.open(tmp_path / "name.png") as picture:
+        assert picture.width > 600
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last == document["sentence"]
+    assert last.endswith("these numbers bear it out." if result.holds else "these numbers do not bear it out.")
+
+
+def test_numbers_that_json_has_not_become_null():
+    assert experiment.nulled({"a": [1.5, float("inf")], "b": {"c": float("nan"), "d": "x"}}) == {
+        "a": [1.5, None],
+        "b": {"c": None, "d": "x"},
+    }
+
+
+def test_the_command(tmp_path):
+    args = ["--width=8", "--depth=2", "--steps=2", "--batch_size=8"]
+    done = run(command("experiments.weights", f"--workdir={tmp_path / 'out'}", *args))
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "out" / "weights.json").read_text())
+    assert (document["settings"]["width"], document["settings"]["bound"]) == (8, 0.01)
+    assert done.stdout.strip().splitlines()[-1] == document["sentence"]
+    assert (tmp_path / "out" / "weights.png").is_file()
+    bad = run(command("experiments.weights", f"--workdir={tmp_path / 'bad'}", "--width=0"))
+    assert bad.returncode == 2
+    assert bad.stderr.strip() == "error: --width=0: must be positive"
+
+
+@pytest.mark.parametrize("module", list(TINY), ids=lambda module: module.__name__.rpartition(".")[2])
+def test_the_full_preset_can_be_set_up(module):
+    """Its fields are those of the quick one, and possible."""
+    experiment.check(module.FULL)
+    assert module.FULL != module.QUICK
+
+
+def test_more_images_than_there_are():
+    with pytest.raises(UserError, match="2000 training images: digits has 1297; take fewer"):
+        overfitting.run(dataclasses.replace(overfitting.QUICK, few=2_000))
+
+
+def test_the_fixed_generator_draws_real_points_with_noise():
+    """Its mean is the data's and its covariance the data's plus 1; it has no parameters, and training leaves it."""
+    points = toy.swiss_roll(5_000, np.random.default_rng(0)) + np.float32(2)
+    generator = runs.Perturbed(points)
+    z = jax.random.normal(jax.random.key(0), (20_000, 3))
+    fake = generator.apply({}, z)
+    np.testing.assert_allclose(fake.mean(axis=0), points.mean(axis=0), atol=0.04)
+    np.testing.assert_allclose(np.cov(fake.T), np.cov(points.T) + np.eye(2), atol=0.06)
+    distance = np.abs(np.asarray(fake - z[:, 1:])[:50, None] - points).max(axis=2).min(axis=1)
+    assert distance.max() < 1e-5
+
+
+def test_activation_gradients_against_ones_by_hand():
+    """A critic of two hidden layers written out, differentiated by each layer's output."""
+    config = runs.toy_config("swissroll", width=5, depth=2)
+    gan = wgan_jax.build(config)
+    state = wgan_jax.init_state(gan, jax.random.key(0))
+    real = jnp.asarray(toy.load("swissroll", "held_out").examples["image"][:7])
+    z = wgan_jax.draws.held_out_latents(state.key, 0, jnp.arange(7), 2)
+    x = jnp.concatenate([real, gan.generator.apply(state.generator.variables, z)])
+    p = state.critic.params
+    first = nn.relu(x @ p["hidden"]["dense_0"]["kernel"] + p["hidden"]["dense_0"]["bias"])
+    rest = lambda h: nn.relu(h @ p["hidden"]["dense_1"]["kernel"] + p["hidden"]["dense_1"]["bias"])  # noqa: E731
+
+    def loss(h):
+        scores = (h @ p["output"]["kernel"] + p["output"]["bias"])[:, 0]
+        return scores[7:].mean() - scores[:7].mean()
+
+    norms = gradient_norms.activation_gradients(gan)(state, real)
+    np.testing.assert_allclose(norms["dense_1"], jnp.linalg.norm(jax.grad(lambda h: loss(rest(h)))(first)), rtol=1e-5)
+    np.testing.assert_allclose(norms["output"], jnp.linalg.norm(jax.grad(loss)(rest(first))), rtol=1e-5)
+    assert gradient_norms.layers(gan) == ["dense_1", "output"]
+
+
+def test_a_norm_of_tiny_numbers_does_not_underflow():
+    np.testing.assert_allclose(gradient_norms.norm(jnp.array([3e-30, 4e-30])), 5e-30, rtol=1e-6)
+    assert gradient_norms.norm(jnp.zeros(3)) > 0
+
+
+def test_the_slope_of_norms():
+    found = gradient_norms.summary([1e-6 * 10**i for i in range(7)])
+    assert found["factor_per_layer"] == pytest.approx(0.1)
+    assert found["decades"] == pytest.approx(6)
+
+
+@pytest.mark.parametrize(
+    ("gap", "opens"),
+    [([0, 1, 2, 2, 3], 30), ([0, 3, 0, 0, 0], None), ([3, 3, 3, 3, 3], 10), ([0, 0, 0, 0, 2], 50)],
+)
+def test_where_a_gap_opens(gap, opens):
+    """Against a training estimate of 4, of which half is wanted."""
+    numbers = {"step": [10, 20, 30, 40, 50], "gap": gap, "training": [4.0] * 5}
+    assert overfitting.opening(numbers) == opens
+
+
+def test_the_table_of_successes():
+    counts = robustness.table([True, True, False, False], [True, False, True, False])
+    assert counts == {"both": 1, "only WGAN-GP": 1, "only the other": 1, "neither": 1}
+
+
+def test_lines_are_parallel():
+    z = jax.random.normal(jax.random.key(0), (10_000, 1))
+    points = parallel_lines.Line().apply({"params": {"theta": jnp.float32(0.3)}}, z)
+    assert np.all(points[:, 0] == np.float32(0.3))
+    height = np.sort(points[:, 1])
+    np.testing.assert_allclose(height, np.linspace(0, 1, 10_000), atol=0.02)
