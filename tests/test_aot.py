@@ -47,7 +47,9 @@ def test_nothing_grows_with_the_slice(tmp_path):
         "    return images('dcgan', data__size=16, generator__norm='batch', n_critic=3)\n"
     )
     one, many = (
-        json.loads(run(command("aot", f"--config={config}", f"--topology={topology}", f"--global-batch={n}", "--json")).stdout)
+        json.loads(
+            run(command("aot", f"--config={config}", f"--topology={topology}", f"--global-batch={n}", "--json")).stdout
+        )
         for topology, n in (("v5e:1x1", 64), ("v5e:4x4", 1024))
     )
     assert (one["devices"], many["devices"]) == (1, 16)
@@ -69,7 +71,10 @@ def test_nothing_grows_with_the_slice(tmp_path):
 @pytest.mark.parametrize(
     "config",
     [
-        tiny_config(batch_size=256, **{f"{p}__{k}": v for p in ("critic", "generator") for k, v in (("width", 512), ("depth", 3))}),
+        tiny_config(
+            batch_size=256,
+            **{f"{p}__{k}": v for p in ("critic", "generator") for k, v in (("width", 512), ("depth", 3))},
+        ),
         images("dcgan", data__size=16, batch_size=64, generator__width=64, critic__width=64),
         images("resnet", data__size=16, batch_size=16, generator__width=128, critic__width=128),
     ],

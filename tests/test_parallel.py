@@ -75,7 +75,7 @@ def assert_only_sums_are_exchanged(results):
         sum(4 * x.size for x in jax.tree.leaves(player.params)) for player in (state.generator, state.critic)
     )
     moments_and_metrics = exchanged["all-reduce"]["bytes"] - (2 * critic + generator)
-    # 2 moments of 6 features: in each of 2 critic updates once, in the generator's twice, of which half are derivatives.
+    # 2 moments of 6 features: in each of 2 critic updates once, in the generator's also backwards.
     assert 0 < moments_and_metrics <= 4 * (2 * 6 * (2 + 4) + 20)
 
 
@@ -91,7 +91,9 @@ def test_every_variant_walks_as_one(tmp_path):
     )
     results = np.load(tmp_path / "walks.npz")
     hosts = np.load(tmp_path / "hosts.npz")
-    both = type("Both", (), {"files": results.files, "__getitem__": lambda _, n: (hosts if n in hosts else results)[n]})()
+    both = type(
+        "Both", (), {"files": results.files, "__getitem__": lambda _, n: (hosts if n in hosts else results)[n]}
+    )()
     for variant in variants:
         # bfloat16 has 8 bits: a sum in another order moves an activation by 2⁻⁸, and Adam makes full steps of it.
         rtol = 5e-2 if variant == "bfloat16" else 1e-4

@@ -124,9 +124,7 @@ def report(config: ConfigDict, topology: str, batch_size: int | None = None) -> 
     devices = Parallel(tuple(sorted(found, key=lambda device: (device.process_index, device.id))))
 
     encoded = config.data.name.startswith(("tfds:", "folder:"))
-    lowered = lower(
-        gan, devices, config.n_critic, batch_size, microbatches=config.microbatches, encoded=encoded
-    )
+    lowered = lower(gan, devices, config.n_critic, batch_size, microbatches=config.microbatches, encoded=encoded)
     began = time.perf_counter()
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - began

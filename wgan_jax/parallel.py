@@ -108,7 +108,9 @@ class Parallel:
         if self.mode == "pmap" or hosts() == 1:
             return jax.device_put(state, NamedSharding(self.mesh.local_mesh, PartitionSpec()))
         whole = NamedSharding(self.mesh, PartitionSpec())
-        return _with_keys(jax.tree.map(lambda x: jax.make_array_from_process_local_data(whole, x), _plain(state)), state)
+        return _with_keys(
+            jax.tree.map(lambda x: jax.make_array_from_process_local_data(whole, x), _plain(state)), state
+        )
 
 
 def of(config: ConfigDict) -> Parallel:
