@@ -8,8 +8,9 @@ Time:     not measured
 Expect:   not measured; the estimate falls as the samples improve, and where its curves on training and held-out
           images part, the critic has begun to know the training images by heart
 
-All settings are those of WGAN-GP's CIFAR-10 DCGAN (arXiv 1704.00028, section 5.1 and `gan_cifar.py`): width 128, batch
-norm in the generator only. The noise on the bytes is that of its ResNet run (`gan_cifar_resnet.py`). No flips.
+All settings are those of WGAN-GP's CIFAR-10 DCGAN (arXiv 1704.00028, section 5.3, and its code, whose names stand
+beside the values): width 128, batch norm in the generator only, no flips and no noise on the bytes. Its first batch
+norm has a scale per unit, ours one per channel.
 """
 
 from ml_collections import ConfigDict
@@ -19,18 +20,25 @@ from wgan_jax.config import default
 
 def get_config() -> ConfigDict:
     c = default()
-    c.steps = 200_000
-    c.batch_size = 64
-    c.data.name = "tfds:cifar10"
-    c.data.size = 32
-    c.data.channels = 3
-    c.data.dequantise = True
+    c.steps = 200_000  # gan_cifar.py: ITERS
+    c.batch_size = 64  # gan_cifar.py: BATCH_SIZE
+    c.n_critic = 5  # gan_cifar.py: CRITIC_ITERS
+    c.latent_dim = 128  # gan_cifar.py: Generator, noise
+    c.game = "wasserstein"  # gan_cifar.py: gen_cost, disc_cost
+    c.constraint.kind = "gradient_penalty"  # gan_cifar.py: MODE
+    c.constraint.weight = 10.0  # gan_cifar.py: LAMBDA
+    c.data.name = "tfds:cifar10"  # gan_cifar.py: lib.cifar10.load
+    c.data.size = 32  # gan_cifar.py: OUTPUT_DIM
+    c.data.channels = 3  # gan_cifar.py: OUTPUT_DIM
+    c.generator.activation = "relu"  # gan_cifar.py: Generator
+    c.generator.norm = "batch"  # gan_cifar.py: Generator
+    c.critic.activation = "leaky_relu"  # gan_cifar.py: LeakyReLU
+    c.critic.norm = "none"  # gan_cifar.py: Discriminator
     for player in (c.generator, c.critic):
-        player.network = "dcgan"
-        player.width = 128
-        player.optimizer.name = "adam"
-        player.optimizer.learning_rate = 1e-4
-        player.optimizer.b1 = 0.5
-        player.optimizer.b2 = 0.9
-    c.generator.norm = "batch"
+        player.network = "dcgan"  # gan_cifar.py: Generator, Discriminator
+        player.width = 128  # gan_cifar.py: DIM
+        player.optimizer.name = "adam"  # gan_cifar.py: gen_train_op, disc_train_op
+        player.optimizer.learning_rate = 1e-4  # gan_cifar.py: gen_train_op, disc_train_op
+        player.optimizer.b1 = 0.5  # gan_cifar.py: gen_train_op, disc_train_op
+        player.optimizer.b2 = 0.9  # gan_cifar.py: gen_train_op, disc_train_op
     return c

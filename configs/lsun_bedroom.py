@@ -9,9 +9,10 @@ Expect:   not measured; the estimate falls as the samples improve, and where its
           images part, the critic has begun to know the training images by heart.
           Images that do not fit into memory (37 GB) are decoded as they are read, by every core
 
-Optimizer, batch and iterations are those of WGAN-GP's 64×64 runs (arXiv 1704.00028, `gan_64x64.py`), with its DCGAN:
-batch norm in the generator, layer norm in the critic. The central square, resized to 64, is the crop of WGAN's code
-(arXiv 1701.07875, `main.py`: `Scale`, `CenterCrop`).
+All settings are those of WGAN-GP's 64×64 runs (arXiv 1704.00028, section 5.2, and its code, whose names stand beside
+the values) with its DCGAN: batch norm in the generator, layer norm in the critic. The central square, resized to 64, is
+the crop of WGAN's code (arXiv 1701.07875, `main.py`: `Scale`, `CenterCrop`). The ResNet of the same code:
+`--config.generator.network=resnet --config.critic.network=resnet --config.critic.activation=relu`.
 """
 
 from ml_collections import ConfigDict
@@ -21,18 +22,26 @@ from wgan_jax.config import default
 
 def get_config() -> ConfigDict:
     c = default()
-    c.steps = 200_000
-    c.batch_size = 64
-    c.data.name = "tfds:lsun/bedroom"
-    c.data.size = 64
-    c.data.channels = 3
+    c.steps = 200_000  # gan_64x64.py: ITERS
+    c.batch_size = 64  # gan_64x64.py: BATCH_SIZE
+    c.n_critic = 5  # gan_64x64.py: CRITIC_ITERS
+    c.latent_dim = 128  # gan_64x64.py: DCGANGenerator, noise
+    c.game = "wasserstein"  # gan_64x64.py: gen_cost, disc_cost
+    c.constraint.kind = "gradient_penalty"  # gan_64x64.py: MODE
+    c.constraint.weight = 10.0  # gan_64x64.py: LAMBDA
+    c.data.name = "tfds:lsun/bedroom"  # arXiv 1704.00028, section 5.2
+    c.data.size = 64  # gan_64x64.py: OUTPUT_DIM
+    c.data.channels = 3  # gan_64x64.py: OUTPUT_DIM
+    c.generator.activation = "relu"  # gan_64x64.py: DCGANGenerator
+    c.generator.norm = "batch"  # gan_64x64.py: Normalize
+    c.critic.activation = "leaky_relu"  # gan_64x64.py: DCGANDiscriminator
+    c.critic.norm = "layer"  # gan_64x64.py: Normalize
     for player in (c.generator, c.critic):
-        player.network = "dcgan"
-        player.width = 64
-        player.optimizer.name = "adam"
-        player.optimizer.learning_rate = 1e-4
-        player.optimizer.b1 = 0.0
-        player.optimizer.b2 = 0.9
-    c.generator.norm = "batch"
-    c.critic.norm = "layer"
+        player.network = "dcgan"  # gan_64x64.py: GeneratorAndDiscriminator
+        player.width = 64  # gan_64x64.py: DIM
+        player.kernel_init = "normal"  # gan_64x64.py: set_weights_stdev(0.02)
+        player.optimizer.name = "adam"  # gan_64x64.py: gen_train_op, disc_train_op
+        player.optimizer.learning_rate = 1e-4  # gan_64x64.py: gen_train_op, disc_train_op
+        player.optimizer.b1 = 0.0  # gan_64x64.py: gen_train_op, disc_train_op
+        player.optimizer.b2 = 0.9  # gan_64x64.py: gen_train_op, disc_train_op
     return c

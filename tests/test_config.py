@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 import wgan_jax
 from wgan_jax import UserError, config
 from wgan_jax.config import default
+from wgan_jax.networks import dcgan, mlp
 
 from .commands import environment
 from .conftest import tiny_config
@@ -37,6 +38,34 @@ def test_every_config_builds_and_has_a_run_card(path):
     assert jax.tree.leaves(state.critic.params)
     for words in (f"--config=configs/{path.name}", "Machine:", "arXiv"):
         assert words in module.__doc__
+
+
+@pytest.mark.parametrize(
+    ("networks", "generator"),
+    [
+        ("dcgan", dcgan.Generator((64, 64, 3), norm="batch", kernel_init="normal", kernel_size=4, use_bias=False)),
+        (
+            "dcgan_no_norm",
+            dcgan.Generator((64, 64, 3), norm="none", kernel_init="normal", kernel_size=4, use_bias=False),
+        ),
+        (
+            "poor",
+            dcgan.Generator(
+                (64, 64, 3), norm="none", kernel_init="normal", kernel_size=4, use_bias=False, constant_width=True
+            ),
+        ),
+        ("mlp", mlp.Generator((64, 64, 3), width=512, depth=3)),
+    ],
+)
+def test_the_generators_of_the_wgan_paper(networks, generator):
+    spec = importlib.util.spec_from_file_location("wgan_clip", CONFIGS / "wgan_clip.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    gan = wgan_jax.build(module.get_config(networks))
+    assert gan.generator == generator
+    assert gan.critic == dcgan.Critic(norm="batch", kernel_init="normal", kernel_size=4, use_bias=False)
+    with pytest.raises(UserError, match="'vae': must be one of dcgan, "):
+        module.get_config("vae")
 
 
 BAD = [
@@ -73,6 +102,11 @@ BAD = [
     ("critic.optimizer.schedule", "cosine"),
     ("generator.optimizer.b1", 1.0),
     ("generator.optimizer.eps", 0.0),
+    ("critic.kernel_size", 0),
+    ("critic.use_bias", "no"),
+    ("conditional.kind", "acgan"),
+    ("conditional.classes", 1),
+    ("conditional.generator_weight", -0.1),
     ("constraint.kind", "spectral"),
     ("constraint.weight", -10.0),
     ("constraint.bound", 0.0),
@@ -180,6 +214,10 @@ def test_a_missing_key_is_named():
     [
         ({"critic__norm": "batch", "critic__network": "dcgan"}, "treats each example by itself"),
         ({"critic__norm": "layer"}, "the mlp has none"),
+        (
+            {"conditional__kind": "auxiliary", "generator__network": "dcgan"},
+            "config.generator.norm = 'none': the classes of config.conditional.kind = 'auxiliary' enter a dcgan",
+        ),
         ({"generator__network": "dcgan", "data__size": 0}, "convolutions need images"),
         ({"data__flip": True}, "config.data.flip = True: digits has no bytes"),
         ({"data__dequantise": True, "data__name": "toy:swissroll"}, "toy:swissroll has no bytes"),
@@ -253,7 +291,21 @@ ODD_VALUES = st.one_of(
     st.floats(),
     st.text(max_size=4),
     st.sampled_from(
-        ["mlp", "dcgan", "resnet", "batch", "layer", "none", "clip", "normal", "rmsprop", "sgd", "bfloat16"]
+        [
+            "mlp",
+            "dcgan",
+            "resnet",
+            "batch",
+            "layer",
+            "none",
+            "clip",
+            "normal",
+            "rmsprop",
+            "sgd",
+            "bfloat16",
+            "auxiliary",
+            "projection",
+        ]
     ),
     st.lists(st.integers(), max_size=2),
 )

@@ -38,6 +38,17 @@ def test_no_two_draws_are_alike():
     assert len(np.unique(rows.round(6), axis=0)) == len(rows)
 
 
+def test_labels_are_uniform_and_each_depends_on_its_index_alone():
+    index = jnp.arange(4_000)
+    for label in (draws.generator_labels(KEY, 3, index, 7), draws.sample_labels(KEY, index, 7)):
+        assert (label.min(), label.max(), label.dtype) == (0, 6, jnp.int32)
+        assert stats.chisquare(np.bincount(label)).pvalue > 0.01
+    np.testing.assert_array_equal(
+        draws.generator_labels(KEY, 3, index[5:9], 7), draws.generator_labels(KEY, 3, index, 7)[5:9]
+    )
+    assert (draws.generator_labels(KEY, 4, index, 7) != draws.generator_labels(KEY, 3, index, 7)).any()
+
+
 def test_traced_and_plain_integers_draw_alike():
     traced = jax.jit(lambda step, update: draws.critic_latents(KEY, step, update, INDEX, 3))(4, 1)
     np.testing.assert_array_equal(traced, draws.critic_latents(KEY, 4, 1, INDEX, 3))

@@ -193,6 +193,36 @@ def test_memory_and_files_give_the_same(odd_folder, split, capfd):
     np.testing.assert_array_equal(from_files.read(index)["image"], everything(in_memory)[index])
 
 
+@pytest.mark.parametrize("cache", ["always", "never"])
+def test_sub_folders_are_classes(tmp_path, cache):
+    colours = {"amber": RED, "beech": GREEN, "cedar": BLUE}
+    for name, colour in colours.items():
+        (tmp_path / name / "deep").mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (8, 8), colour).save(tmp_path / name / ("deep" if i % 2 else ".") / f"{i}.png")
+    (tmp_path / "amber" / "broken.png").write_text("no image")
+    settings = tiny_config(
+        data__name=f"folder:{tmp_path}",
+        data__channels=3,
+        data__unreadable_fraction=0.5,
+        conditional__kind="projection",
+        conditional__classes=3,
+    )
+    for split in ("train", "held_out"):
+        source = data.load(settings, split, cache=cache)
+        assert source.num_classes == 3
+        examples = source.read(np.arange(len(source))[::-1])
+        colour = np.array(list(colours.values()))[examples["label"]]
+        np.testing.assert_array_equal(examples["image"], np.broadcast_to(colour[:, None, None], (len(colour), 8, 8, 3)))
+
+
+def test_a_folder_without_classes_is_refused_where_they_are_needed(odd_folder):
+    settings = tiny_config(data__name=f"folder:{odd_folder}", conditional__kind="projection")
+    assert data.load(tiny_config(data__name=f"folder:{odd_folder}"), "train").num_classes == 0
+    with pytest.raises(UserError, match="has no labels; sort its images into one sub-folder per class, or 'none'"):
+        data.load(settings, "train")
+
+
 def test_unreadable_files_are_named_and_left_out(odd_folder, capfd):
     damaged(odd_folder / "15.PNG", odd_folder / "15.PNG")
     (odd_folder / "deep" / "16.PNG").write_text("no picture")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from wgan_jax.networks import dcgan, resnet
-from wgan_jax.networks.layers import NORMS, Norm, fan_uniform
+from wgan_jax.networks import dcgan, mlp, resnet
+from wgan_jax.networks.layers import ACTIVATIONS, NORMS, Norm, fan_uniform
 
 KEY = jax.random.key(0)
 
@@ -65,6 +65,56 @@ def test_parameters_of_the_32_pixel_resnet():
     assert count(resnet.Critic(), 1, 32, 32, 3) == first + block + 2 * plain + 128 + 1
 
 
+def test_parameters_of_the_conditional_32_pixel_resnet():
+    # gan_cifar_resnet.py: scale and offset of each of 10 classes in the blocks' norms, not in the last one; a second
+    # linear layer on the critic's 128 features, to 10 logits.
+    plain, conditional = resnet.Generator((32, 32, 3)), resnet.Generator((32, 32, 3), num_classes=10)
+    more = [
+        sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(module.init, KEY, *inputs)["params"]))
+        for module, inputs in ((plain, [jnp.zeros((1, 128))]), (conditional, [jnp.zeros((1, 128)), jnp.zeros(1, int)]))
+    ]
+    assert more[1] - more[0] == (10 - 1) * 2 * 128 * 3 * 2
+    plain, acgan = resnet.Critic(), resnet.Critic(num_classes=10, conditioning="auxiliary")
+    assert count(acgan, 1, 32, 32, 3) - count(plain, 1, 32, 32, 3) == 128 * 10 + 10
+
+
+def test_parameters_of_the_wgan_papers_dcgan():
+    # As published for PyTorch's DCGAN, whose layers these are: kernels of 4×4, no biases, 100 latents.
+    settings = {"norm": "batch", "kernel_size": 4, "use_bias": False}
+    assert count(dcgan.Generator((64, 64, 3), **settings), 1, 100) == 3_576_704
+    assert count(dcgan.Critic(**settings), 1, 64, 64, 3) == 2_765_568
+
+
+def test_parameters_of_the_cifar_10_configs_dcgan():
+    # gan_cifar.py with DIM = 128, and one scale per channel in the first norm.
+    deconvs = kernel(5, 512, 256) + kernel(5, 256, 128) + kernel(5, 128, 3)
+    norms = 2 * (512 + 256 + 128)
+    assert count(dcgan.Generator((32, 32, 3), width=128), 1, 128) == 128 * 8192 + 8192 + deconvs + norms
+    convs = kernel(5, 3, 128) + kernel(5, 128, 256) + kernel(5, 256, 512)
+    assert count(dcgan.Critic(width=128), 1, 32, 32, 3) == convs + 8192 + 1
+
+
+def test_parameters_of_the_wgan_papers_mlp():
+    # models/mlp.py: three hidden layers of 512 and a linear one.
+    hidden = 2 * (512 * 512 + 512)
+    assert count(mlp.Generator((64, 64, 3)), 1, 100) == 100 * 512 + 512 + hidden + 512 * 12288 + 12288
+    assert count(mlp.Critic(), 1, 64, 64, 3) == 12288 * 512 + 512 + hidden + 512 + 1
+
+
+def test_activations():
+    x = np.linspace(-3, 3, 13)
+    expected = {
+        "relu": np.maximum(x, 0),
+        "leaky_relu": np.where(x > 0, x, 0.2 * x),
+        "elu": np.where(x > 0, x, np.exp(x) - 1),
+        "tanh": np.tanh(x),
+        "softplus": np.log1p(np.exp(2 * x + 2)) / 2 - 1,
+    }
+    assert set(ACTIVATIONS) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), values, rtol=1e-5, atol=1e-6)
+
+
 def test_parameters_of_the_64_pixel_resnet():
     # gan_64x64.py: the first convolution of a block has no bias; up-sampling widens first, pooling last.
     def up(a, b):
@@ -82,7 +132,9 @@ def test_parameters_of_the_64_pixel_resnet():
 
 
 @pytest.mark.parametrize("network", [dcgan, resnet])
-@pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 4), (28, 1), (32, 3), (64, 3)])
+@pytest.mark.parametrize(
+    ("size", "channels"), [(8, 1), (16, 4), (28, 1), (32, 3), (56, 1), (64, 3), (128, 3), (224, 2)]
+)
 def test_shapes(network, size, channels):
     shape = (size, size, channels)
     z = jnp.zeros((2, 16))
@@ -139,9 +191,15 @@ def test_initial_weights_have_the_papers_spread(scale):
 
 
 def test_normal_initialization_of_the_wgan_paper():
-    params = dcgan.Critic(kernel_init="normal").init(KEY, jnp.zeros((1, 8, 8, 3)))["params"]
-    np.testing.assert_allclose(params["conv_1"]["kernel"].std(), 0.02, rtol=0.05)
-    assert not params["conv_1"]["bias"].any()
+    # main.py, weights_init: convolutions N(0, 0.02), scales of batch norm N(1, 0.02).
+    generator = dcgan.Generator((8, 8, 3), width=512, kernel_init="normal", use_bias=False)
+    params = generator.init(KEY, jnp.zeros((1, 8)))["params"]
+    for kernel in (params["dense"]["kernel"], params["deconv_1"]["kernel"]):
+        np.testing.assert_allclose(kernel.std(), 0.02, rtol=0.05)
+    scale = params["norm_0"]["batch"]["scale"]
+    np.testing.assert_allclose([scale.mean(), scale.std()], [1, 0.02], rtol=0.1)
+    assert not params["norm_0"]["batch"]["bias"].any()
+    assert set(params["dense"]) == set(params["deconv_1"]) == {"kernel"}
 
 
 @jax.jit

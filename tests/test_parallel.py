@@ -82,7 +82,7 @@ def assert_only_sums_are_exchanged(results):
 @pytest.mark.slow
 def test_every_variant_walks_as_one(tmp_path):
     """Eight devices by jit and pmap, and two hosts with two devices each, against one device."""
-    variants = ["penalty", "clipping", "microbatches", "bfloat16", "convolutions"]
+    variants = ["penalty", "clipping", "microbatches", "bfloat16", "convolutions", "auxiliary", "projection"]
     end(walk(tmp_path / "walks.npz", variants, ["jit:1", "jit:8", "pmap:8"], 8), timeout=900)
     address = f"localhost:{free_port()}"
     end(

@@ -148,5 +148,5 @@ def test_the_estimate_takes_bytes(rng):
     noise = draws.held_out_dequantisation(state.key, state.step, jnp.arange(16), (8, 8, 1)).reshape(images.shape)
     estimate = jax.jit(make_estimate(plain))
     for gan, floats in ((plain, images / 127.5 - 1), (noisy, 2 * (images / 256 - 0.5) + noise)):
-        expected = estimate(state, jnp.asarray(floats, jnp.float32))
-        np.testing.assert_allclose(jax.jit(make_estimate(gan))(state, images), expected, rtol=1e-4)
+        expected = estimate(state, {"image": jnp.asarray(floats, jnp.float32)})
+        np.testing.assert_allclose(jax.jit(make_estimate(gan))(state, {"image": images}), expected, rtol=1e-4)

@@ -86,17 +86,18 @@ def test_bytes_are_rounded_to_the_nearest(value, byte):
 
 def test_the_estimate_is_of_the_given_images_against_fresh_samples():
     gan, state = trained()
-    images = fixed_set(digits.load("held_out"))
+    batch = fixed_set(digits.load("held_out"))
+    images = batch["image"]
     assert images.shape == (3, 128, 8, 8, 1)
     z = wgan_jax.draws.held_out_latents(state.key, state.step, jnp.arange(3 * 128), gan.latent_dim)
     fake = gan.generator.apply(state.generator.variables, z)
     critic = functools.partial(gan.critic.apply, state.critic.variables)
     expected = np.mean(critic(images.reshape(-1, 8, 8, 1))) - np.mean(critic(fake))
-    np.testing.assert_allclose(jax.jit(make_estimate(gan))(state, images), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(make_estimate(gan))(state, batch), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_small_set_is_taken_whole():
-    assert fixed_set(ArraySource(np.zeros((5, 2), np.float32))).shape == (1, 5, 2)
+    assert fixed_set(ArraySource(np.zeros((5, 2), np.float32)))["image"].shape == (1, 5, 2)
 
 
 def test_chunks_bound_the_compilations():

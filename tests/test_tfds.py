@@ -52,6 +52,15 @@ def test_the_images_and_labels_are_those_of_the_set(directory, cache, split, num
     np.testing.assert_array_equal(source.read(some)["image"], images[some])
 
 
+def test_its_labels_are_classes(directory):
+    settings = config(directory, conditional__kind="auxiliary")
+    for cache in ("always", "never"):
+        assert data.load(settings, "train", cache=cache).num_classes == 10
+    settings.conditional.classes = 1_000
+    with pytest.raises(UserError, match=r"config.conditional.classes = 1000: tfds:fashion_mnist has 10"):
+        data.load(settings, "train")
+
+
 def test_the_directory_may_come_from_the_environment(directory, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(directory))
     assert len(data.load(config(""), "train")) == 40

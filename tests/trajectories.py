@@ -17,7 +17,7 @@ import wgan_jax
 from wgan_jax import aot, constraints, hlo, parallel
 from wgan_jax.data import batches
 from wgan_jax.data.source import ArraySource
-from wgan_jax.networks import dcgan
+from wgan_jax.networks import dcgan, mlp
 from wgan_jax.networks.layers import Norm
 from wgan_jax.schedule import CriticSchedule
 from wgan_jax.state import named_arrays
@@ -78,6 +78,14 @@ def rmsprop():
     return optax.rmsprop(1e-3, decay=0.99, eps=1e-8, eps_in_sqrt=False)
 
 
+def conditional(kind):
+    return small(
+        generator=mlp.Generator(SHAPE, width=6, depth=1, num_classes=4),
+        critic=mlp.Critic(width=8, depth=1, conditioning=kind, num_classes=4),
+        num_classes=4,
+    )
+
+
 VARIANTS = {
     "penalty": lambda: (small(), 1),
     "clipping": lambda: (
@@ -87,6 +95,8 @@ VARIANTS = {
     "microbatches": lambda: (small(generator=Generator(norm="none")), 2),
     "bfloat16": lambda: (small(generator=Generator(dtype="bfloat16"), critic=Critic(dtype="bfloat16")), 1),
     "convolutions": lambda: (images(), 1),
+    "auxiliary": lambda: (conditional("auxiliary"), 1),
+    "projection": lambda: (conditional("projection"), 1),
 }
 
 

@@ -15,14 +15,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from wgan_jax import command, flops
 from wgan_jax.gan import build
 from wgan_jax.state import init_state
-from wgan_jax.step import make_train_step
+from wgan_jax.step import batch_shapes, make_train_step
 
 MATMUL = 2048
 
@@ -36,8 +35,8 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
     gan = build(config)
     state = init_state(gan, jax.random.key(config.seed))
     n_critic = config.n_critic
-    shape = (n_critic, config.batch_size, *gan.image_shape)
-    batch = {"image": jax.random.uniform(jax.random.key(1), shape, jnp.float32, -1, 1)}
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch_shapes(gan, n_critic, config.batch_size))
+    batch["image"] = jax.random.uniform(jax.random.key(1), batch["image"].shape, jnp.float32, -1, 1)
 
     began = time.perf_counter()
     step = jax.jit(make_train_step(gan), donate_argnums=0).lower(state, batch).compile()
@@ -91,7 +90,7 @@ def xla_flops(config: ConfigDict) -> float:
     state = init_state(gan, jax.random.key(0))
 
     def count(updates: int) -> float:
-        batch = {"image": np.zeros((updates, config.batch_size, *gan.image_shape), np.float32)}
+        batch = batch_shapes(gan, updates, config.batch_size)
         compiled = jax.jit(make_train_step(gan, unroll=True)).lower(state, batch).compile()
         costs = compiled.cost_analysis()
         assert costs is not None

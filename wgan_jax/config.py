@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.errors import UserError
 from wgan_jax.games import GAMES
-from wgan_jax.networks import dcgan, resnet
+from wgan_jax.networks import dcgan, layers, resnet
 
 
 def default() -> ConfigDict:
@@ -54,6 +54,12 @@ def default() -> ConfigDict:
     c.generator.batch_multiple = 1  # the generator's batch as a multiple of the critic's
     c.critic = _player(activation="leaky_relu")
 
+    c.conditional = ConfigDict()  # images of a given class, from data with labels
+    c.conditional.kind = "none"  # or auxiliary (ACGAN: the critic also tells the classes), projection
+    c.conditional.classes = 10  # of the data
+    c.conditional.critic_weight = 1.0  # auxiliary: of the classes in the critic's loss (WGAN-GP's CIFAR-10 code)
+    c.conditional.generator_weight = 0.1  # auxiliary: of the classes in the generator's loss (the same)
+
     c.constraint = ConfigDict()
     c.constraint.kind = "gradient_penalty"  # or clip, none
     c.constraint.weight = 10.0  # λ of the penalty
@@ -85,6 +91,8 @@ def _player(activation: str) -> ConfigDict:
     c.activation = activation  # relu, leaky_relu, elu, tanh, softplus
     c.norm = "none"  # or batch, layer
     c.kernel_init = "he_uniform"  # of a DCGAN, as in WGAN-GP's code; or normal, N(0, 0.02), as in WGAN's
+    c.kernel_size = 5  # of a DCGAN, as in WGAN-GP's code; 4 in WGAN's
+    c.use_bias = True  # of a DCGAN, as in WGAN-GP's code; False in WGAN's
     c.constant_width = False  # DCGAN generator with as many filters in every layer (WGAN, Fig. 6)
     c.optimizer = ConfigDict()
     c.optimizer.name = "adam"  # or rmsprop, sgd
@@ -123,9 +131,10 @@ _PLAYER_RULES = {
     "network": _one_of("mlp", "dcgan", "resnet"),
     "width": _between(1, 2**16),
     "depth": _between(1, 2**8),
-    "activation": _one_of("relu", "leaky_relu", "elu", "tanh", "softplus"),
-    "norm": _one_of("none", "batch", "layer"),
-    "kernel_init": _one_of("he_uniform", "normal"),
+    "activation": _one_of(*layers.ACTIVATIONS),
+    "norm": _one_of(*layers.NORMS),
+    "kernel_init": _one_of(*dcgan.INITS),
+    "kernel_size": _between(1, 2**5),
     "optimizer.name": _one_of("adam", "rmsprop", "sgd"),
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.schedule": _one_of("constant", "linear"),
@@ -160,6 +169,10 @@ RULES: dict[str, Rule] = {
     **{f"generator.{key}": rule for key, rule in _PLAYER_RULES.items()},
     "generator.batch_multiple": _between(1, 2**10),
     **{f"critic.{key}": rule for key, rule in _PLAYER_RULES.items()},
+    "conditional.kind": _one_of(*layers.CONDITIONINGS),
+    "conditional.classes": _between(2, 2**16),
+    "conditional.critic_weight": _at_least(0),
+    "conditional.generator_weight": _at_least(0),
     "constraint.kind": _one_of("gradient_penalty", "clip", "none"),
     "constraint.weight": _at_least(0),
     "constraint.target": _at_least(0),
@@ -186,6 +199,11 @@ def image_shape(config: ConfigDict) -> tuple[int, ...]:
     """The shape of one example: `(size, size, channels)`, or `(channels,)` for points."""
     size, channels = config.data.size, config.data.channels
     return (size, size, channels) if size else (channels,)
+
+
+def num_classes(config: ConfigDict) -> int:
+    """Classes that the players are told; 0 for an unconditional GAN."""
+    return 0 if config.conditional.kind == "none" else config.conditional.classes
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -245,10 +263,10 @@ def _check_pairs(c: ConfigDict) -> None:
                 f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
                 "use 'mlp'"
             )
-        check_size = {"dcgan": dcgan.levels, "resnet": resnet.check_size}.get(player.network)
+        levels = {"dcgan": dcgan.levels, "resnet": resnet.levels}.get(player.network)
         try:
-            if check_size:
-                check_size(image_shape(c))
+            if levels:
+                levels(image_shape(c))
         except ValueError as error:
             raise UserError(f"config.data.size = {c.data.size}: {error}") from None
     if c.data.name.startswith(("tfds:", "folder:")):
@@ -263,6 +281,11 @@ def _check_pairs(c: ConfigDict) -> None:
                     f"config.data.{key} = True: {c.data.name} has no bytes to do it to; "
                     "use False, or a tfds: or folder: data set"
                 )
+    if c.conditional.kind != "none" and c.generator.network != "mlp" and c.generator.norm == "none":
+        raise UserError(
+            f"config.generator.norm = 'none': the classes of config.conditional.kind = {c.conditional.kind!r} enter a "
+            f"{c.generator.network} through its normalization; use 'batch' or 'layer'"
+        )
     _check_microbatches(c)
     if c.report.best:
         _check_best(c)
@@ -296,7 +319,9 @@ def _check_best(c: ConfigDict) -> None:
     constraint = {"gradient_penalty": ("gradient_norm", "gradient_penalty"), "clip": ("clipped_fraction",)}
     every_step = ("critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm")
     at_reports = ("training_estimate", "held_out_estimate")
+    classes = ("critic_class_loss", "critic_class_accuracy", "generator_class_loss")
     known = [*at_reports, *every_step, GAMES[c.game].estimate_name, *constraint.get(c.constraint.kind, ())]
+    known += classes if c.conditional.kind == "auxiliary" else ()
     if c.report.best not in known:
         raise UserError(f"config.report.best = {c.report.best!r}: no such metric; {nearest(c.report.best, known)}")
     if c.report.best in at_reports and c.report.checkpoint_every % c.report.every:

@@ -14,6 +14,7 @@ batch draws for those rows alone. An outside program gets the very numbers of an
     latents = draws.critic_latents(state.key, step, update, jnp.arange(batch_size), latent_dim)
     epsilon = draws.epsilon(state.key, step, update, jnp.arange(batch_size))
     latents = draws.generator_latents(state.key, step, jnp.arange(generator_batch_size), latent_dim)
+    label = draws.generator_labels(state.key, step, jnp.arange(generator_batch_size), num_classes)
 
 `step`, `update` and `index` may be Python integers or integer arrays; `index` has shape `[B]`.
 """
@@ -39,6 +40,8 @@ class Stream(enum.IntEnum):
     HELD_OUT_LATENTS = 7
     FLIP = 8
     HELD_OUT_DEQUANTISATION = 9
+    GENERATOR_LABELS = 10
+    SAMPLE_LABELS = 11
 
 
 def stream_key(key: jax.Array, stream: Stream) -> jax.Array:
@@ -102,3 +105,20 @@ def held_out_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim
 def sample_latents(key: jax.Array, index: jax.Array, latent_dim: int) -> jax.Array:
     """Latents of samples outside training, N(0, I), `[B, latent_dim]` float32: the i-th depends on (key, i)."""
     return _normal(example_keys(key, Stream.SAMPLE_LATENTS, 0, 0, index), latent_dim)
+
+
+def generator_labels(key: jax.Array, step: Integer, index: jax.Array, num_classes: int) -> jax.Array:
+    """Classes of what the generator's own update generates, uniform in `[0, num_classes)`, `[B]` int32.
+
+    What a critic update generates takes the classes of its real examples.
+    """
+    return _classes(example_keys(key, Stream.GENERATOR_LABELS, step, 0, index), num_classes)
+
+
+def sample_labels(key: jax.Array, index: jax.Array, num_classes: int) -> jax.Array:
+    """Classes of samples outside training, uniform in `[0, num_classes)`, `[B]` int32: by (key, i) alone."""
+    return _classes(example_keys(key, Stream.SAMPLE_LABELS, 0, 0, index), num_classes)
+
+
+def _classes(keys: jax.Array, num_classes: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, num_classes, jnp.int32))(keys)

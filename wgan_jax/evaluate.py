@@ -3,8 +3,9 @@
     python -m wgan_jax.evaluate --workdir=runs/digits [--json]
 
 Estimates of the divergence by the critic on training and held-out examples; the leave-one-out accuracy of a
-1-nearest-neighbour classifier between samples and held-out examples; and, for digits, how many samples a
-support-vector machine puts into each class.
+1-nearest-neighbour classifier between samples and held-out examples; for digits, how many samples a support-vector
+machine puts into each class; and, for a class-conditional run, how often that machine agrees with the class that was
+asked for, beside how often it is right on held-out examples.
 """
 
 import json
@@ -23,6 +24,8 @@ from wgan_jax.workdir import read_config
 
 SAMPLES = 1_000
 """Samples that are classified."""
+TRAINING = 5_000
+"""Real examples, at most, from which the classifier learns."""
 NEIGHBOURS = 500
 """Samples, and held-out examples, whose nearest neighbours are taken."""
 
@@ -36,7 +39,8 @@ def evaluate(workdir: str | Path, *, ema: bool = True, seed: int = 0) -> dict[st
     gan, state = restore(workdir)
     config = read_config(Path(workdir))
     train, held_out = (data.load(config, split) for split in ("train", "held_out"))
-    samples = np.asarray(sample(gan, state, jax.random.key(seed), SAMPLES, ema=ema))
+    label = np.arange(SAMPLES) % gan.num_classes if gan.num_classes else None
+    samples = np.asarray(sample(gan, state, jax.random.key(seed), SAMPLES, label=label, ema=ema))
 
     estimate = jax.jit(make_estimate(gan))
     num = min(NEIGHBOURS, len(held_out), len(train))
@@ -52,6 +56,14 @@ def evaluate(workdir: str | Path, *, ema: bool = True, seed: int = 0) -> dict[st
         examples = train.read(np.arange(len(train)))
         counts = quality.class_counts(samples, examples["image"], examples["label"])
         result["class_counts"] = counts.tolist()
+    if label is not None:
+        known, unseen = (source.read(np.arange(min(TRAINING, len(source)))) for source in (train, held_out))
+        known_images, unseen_images = (preprocess.to_range(examples["image"]) for examples in (known, unseen))
+        predicted, expected = (
+            quality.classify(images, known_images, known["label"]) for images in (samples, unseen_images)
+        )
+        result["class_agreement"] = float(np.mean(predicted == label))
+        result["real_class_agreement"] = float(np.mean(expected == unseen["label"]))
     return result
 
 

@@ -46,8 +46,8 @@ class Layer(NamedTuple):
     """Whether its input is the network's own."""
 
 
-def layers(module: nn.Module, x: jax.ShapeDtypeStruct) -> list[Layer]:
-    """The products of a network on input `[1, ...]`, in their order."""
+def layers(module: nn.Module, x: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct | None = None) -> list[Layer]:
+    """The products of a network on input `[1, ...]`, and `label [1]` if it has classes, in their order."""
     found: list[Layer] = []
 
     def record(call, args, kwargs, context):
@@ -63,7 +63,7 @@ def layers(module: nn.Module, x: jax.ShapeDtypeStruct) -> list[Layer]:
         return output
 
     with nn.intercept_methods(record):
-        jax.eval_shape(lambda key, x: module.init(key, x, train=True), jax.random.key(0), x)
+        jax.eval_shape(lambda key, x, label: module.init(key, x, label, train=True), jax.random.key(0), x, label)
     return found
 
 
@@ -92,7 +92,8 @@ def of_step(gan: Gan, batch_size: int, n_critic: int) -> int:
     """Floating point operations of one generator iteration with `n_critic` critic updates of `batch_size` examples."""
     latents = jax.ShapeDtypeStruct((1, gan.latent_dim), jnp.float32)
     images = jax.ShapeDtypeStruct((1, *gan.image_shape), jnp.float32)
-    generator, critic = layers(gan.generator, latents), layers(gan.critic, images)
+    label = jax.ShapeDtypeStruct((1,), jnp.int32) if gan.num_classes else None
+    generator, critic = layers(gan.generator, latents, label), layers(gan.critic, images, label)
     G, C = (sum(layer.flops for layer in network) for network in (generator, critic))
     G1, C1 = (sum(layer.flops for layer in network if layer.first) for network in (generator, critic))
     penalty = 4 * C + (2 * C - C1 if _curved(gan) else 0)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.nn import softplus
 
 
@@ -84,6 +85,15 @@ def triangular_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
     The optimal least-squares critic is `p / (p + q)`; its loss is `½ ∫ pq / (p + q)`.
     """
     return 2 - 8 * least_squares_critic_loss(real, fake)
+
+
+def class_loss(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """`−mean(log p(label))`, what an auxiliary head adds to each player's loss: `[B, num_classes], [B] -> []`.
+
+    Odena et al. 2016, arXiv 1610.09585; with a Wasserstein critic, its weights and its examples (real ones for the
+    critic) as in WGAN-GP's `gan_cifar_resnet.py`.
+    """
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
 
 
 GAMES: dict[str, Game] = {

@@ -18,7 +18,10 @@ class Gan:
     """A Wasserstein GAN, or a game that it is compared to. `dataclasses.replace` swaps any part for your own.
 
     The networks are linen modules: `generator(z [B, latent_dim], label, train=) -> [B, *image_shape]` and
-    `critic(x [B, *image_shape], label, train=) -> [B]`.
+    `critic(x [B, *image_shape], label, train=) -> [B]`. A class-conditional GAN gives them `label [B]` int32 in
+    `[0, num_classes)`, any other None. A critic with an auxiliary head sows the logits of the classes
+    `[B, num_classes]` beside its scores, `self.sow("intermediates", "logits", logits)`: both players then minimise
+    their cross-entropy too.
     """
 
     generator: nn.Module
@@ -36,6 +39,12 @@ class Gan:
     """Real images that come as bytes get U(0, 1/128) added."""
     flip: bool = False
     """Half of the real images that come as bytes are mirrored."""
+    num_classes: int = 0
+    """Classes of a conditional GAN; 0 for any other."""
+    critic_class_weight: float = 1.0
+    """Of the real examples' classes in the loss of a critic with an auxiliary head."""
+    generator_class_weight: float = 0.1
+    """Of the generated examples' classes in the generator's loss, where the critic has an auxiliary head."""
 
 
 def build(config: ConfigDict) -> Gan:
@@ -59,6 +68,9 @@ def build(config: ConfigDict) -> Gan:
         ema_decay=config.ema_decay,
         dequantise=config.data.dequantise,
         flip=config.data.flip,
+        num_classes=configs.num_classes(config),
+        critic_class_weight=config.conditional.critic_weight,
+        generator_class_weight=config.conditional.generator_weight,
     )
 
 
@@ -68,13 +80,20 @@ def _generator(config: ConfigDict) -> nn.Module:
         "image_shape": shape,
         "activation": c.activation,
         "dtype": jnp.dtype(config.precision),
+        "num_classes": configs.num_classes(config),
     }
     match c.network:
         case "mlp":
             return mlp.Generator(width=c.width, depth=c.depth, **common)
         case "dcgan":
             return dcgan.Generator(
-                width=c.width, norm=c.norm, kernel_init=c.kernel_init, constant_width=c.constant_width, **common
+                width=c.width,
+                norm=c.norm,
+                kernel_init=c.kernel_init,
+                kernel_size=c.kernel_size,
+                use_bias=c.use_bias,
+                constant_width=c.constant_width,
+                **common,
             )
         case _:
             return resnet.Generator(width=c.width, norm=c.norm, **common)
@@ -82,12 +101,24 @@ def _generator(config: ConfigDict) -> nn.Module:
 
 def _critic(config: ConfigDict) -> nn.Module:
     c = config.critic
-    common = {"activation": c.activation, "dtype": jnp.dtype(config.precision)}
+    common = {
+        "activation": c.activation,
+        "dtype": jnp.dtype(config.precision),
+        "num_classes": configs.num_classes(config),
+        "conditioning": config.conditional.kind,
+    }
     match c.network:
         case "mlp":
             return mlp.Critic(width=c.width, depth=c.depth, **common)
         case "dcgan":
-            return dcgan.Critic(width=c.width, norm=c.norm, kernel_init=c.kernel_init, **common)
+            return dcgan.Critic(
+                width=c.width,
+                norm=c.norm,
+                kernel_init=c.kernel_init,
+                kernel_size=c.kernel_size,
+                use_bias=c.use_bias,
+                **common,
+            )
         case _:
             return resnet.Critic(width=c.width, norm=c.norm, **common)
 

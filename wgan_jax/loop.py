@@ -80,7 +80,7 @@ def run(
             state, metrics = dispatch(state, batch, segment)
             here, step = parallel.local(state), segment.stop
             reported = step % report.every == 0
-            estimates = {name: estimate(here, images) for name, images in fixed.items()} if reported else {}
+            estimates = {name: estimate(here, examples) for name, examples in fixed.items()} if reported else {}
             # Only now, with the next iterations under way, wait for the numbers of the last ones.
             if previous:
                 write(*previous)

@@ -35,8 +35,18 @@ def class_counts(samples: np.ndarray, images: np.ndarray, labels: np.ndarray, nu
       labels: `[M]` in `[0, num_classes)`.
       num_classes: how many classes there are.
     """
+    return np.bincount(classify(samples, images, labels), minlength=num_classes)
+
+
+def classify(samples: np.ndarray, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The classes `[N]` that a support-vector machine, trained on real images, puts samples into.
+
+    Args:
+      samples: `[N, ...]`.
+      images: `[M, ...]`, real, in the same range.
+      labels: `[M]`.
+    """
     from sklearn.svm import SVC
 
     machine = SVC(gamma="scale").fit(images.reshape(len(images), -1), labels)
-    predicted = machine.predict(samples.reshape(len(samples), -1))
-    return np.bincount(predicted, minlength=num_classes)
+    return machine.predict(samples.reshape(len(samples), -1))

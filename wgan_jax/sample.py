@@ -3,9 +3,17 @@
 python -m wgan_jax.sample --workdir=runs/digits --num=64 --out=samples.png
 python -m wgan_jax.sample --workdir=runs/digits --num=1000 --out=samples.npz   # array `image` in [−1, 1]
 python -m wgan_jax.sample --workdir=runs/digits --interpolate --num=8 --out=walk.png
+
+Of a class-conditional run:
+
+python -m wgan_jax.sample --workdir=runs/digits_conditional --label=3           # all of class 3
+python -m wgan_jax.sample --workdir=runs/digits_conditional --by_class --num=8  # a row for each class, 8 of each
+
+Without these flags its classes are drawn, each as likely; an .npz holds them as `label`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,22 +24,21 @@ from wgan_jax.checkpoint import restore
 from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan
 from wgan_jax.report import pictures
-from wgan_jax.sampling import generate, interpolate, latents, sample
-from wgan_jax.state import TrainState
+from wgan_jax.sampling import classes, generate, interpolate, latents
 
 FRAMES = 10
 """Images of one walk from a latent to another, ends included."""
 
 
-def walks(gan: Gan, state: TrainState, key: jax.Array, num: int, *, ema: bool = True) -> jax.Array:
-    """`num` walks between pairs of latents, `FRAMES` examples each: `[num · FRAMES, *image_shape]`."""
+def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
+    """The latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`."""
     ends = latents(gan, key, 2 * num).reshape(num, 2, -1)
     paths = jax.vmap(lambda pair: interpolate(pair[0], pair[1], FRAMES))(ends)
-    return generate(gan, state, paths.reshape(num * FRAMES, -1), ema=ema)
+    return paths.reshape(num * FRAMES, -1)
 
 
-def write(images: np.ndarray, out: Path, columns: int | None = None) -> None:
-    """Writes examples as one picture (`.png`) or as an array named `image` (`.npz`).
+def write(images: np.ndarray, label: np.ndarray | None, out: Path, columns: int | None = None) -> None:
+    """Writes examples as one picture (`.png`), or as an array `image`, and `label` if they have classes (`.npz`).
 
     Raises:
       UserError: if `out` has another ending, cannot be written, or the examples cannot be a picture.
@@ -43,7 +50,8 @@ def write(images: np.ndarray, out: Path, columns: int | None = None) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".npz":
-            np.savez_compressed(out, image=images)
+            arrays: dict[str, Any] = {"image": images} if label is None else {"image": images, "label": label}
+            np.savez_compressed(out, **arrays)
         else:
             pictures.save(pictures.grid(images, columns), out)
     except OSError as error:
@@ -54,9 +62,19 @@ def main() -> None:
     f = flags.FLAGS
     gan, state = restore(f.workdir)
     key = jax.random.key(f.seed)
-    draw = walks if f.interpolate else sample
-    images = draw(gan, state, key, f.num, ema=f.ema)
-    write(np.asarray(images), Path(f.out), columns=FRAMES if f.interpolate else None)
+    columns, num = None, f.num
+    label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
+    if f.by_class:
+        if not gan.num_classes or f.label is not None:
+            raise UserError("--by_class: needs a run with classes, and no --label")
+        columns, num = f.num, f.num * gan.num_classes
+        label = np.arange(gan.num_classes).repeat(f.num)
+    z = latents(gan, key, num)
+    if f.interpolate:
+        columns, z = FRAMES, walks(gan, key, num)
+        label = None if label is None else label.repeat(FRAMES)
+    images = generate(gan, state, z, label, ema=f.ema)
+    write(np.asarray(images), label, Path(f.out), columns)
     print(f"{len(images)} examples after {int(state.step):,} iterations: {f.out}")
 
 
@@ -66,6 +84,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", "samples.png", "A .png or .npz file.")
     flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0)
     flags.DEFINE_bool("interpolate", False, "Walk from one latent to another, one walk a row.")
+    flags.DEFINE_integer("label", None, "The class of all examples, of a run with classes.")
+    flags.DEFINE_bool("by_class", False, "A row for each class, of --num examples.")
     flags.DEFINE_bool("ema", True, "Sample the generator's average, not the generator itself.")
     flags.mark_flag_as_required("workdir")
     command.use_compilation_cache()

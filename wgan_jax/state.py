@@ -48,8 +48,9 @@ def init_state(gan: Gan, key: jax.Array) -> TrainState:
     """
     latents = jnp.zeros((1, gan.latent_dim), jnp.float32)
     images = jnp.zeros((1, *gan.image_shape), jnp.float32)
-    generator = _init(gan.generator, draws.stream_key(key, draws.Stream.GENERATOR_INIT), latents)
-    critic = _init(gan.critic, draws.stream_key(key, draws.Stream.CRITIC_INIT), images)
+    label = jnp.zeros(1, jnp.int32) if gan.num_classes else None
+    generator = _init(gan.generator, draws.stream_key(key, draws.Stream.GENERATOR_INIT), latents, label)
+    critic = _init(gan.critic, draws.stream_key(key, draws.Stream.CRITIC_INIT), images, label)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,
@@ -60,8 +61,8 @@ def init_state(gan: Gan, key: jax.Array) -> TrainState:
     )
 
 
-def _init(module: nn.Module, key: jax.Array, x: jax.Array) -> dict[str, Any]:
-    return dict(jax.jit(lambda key, x: module.init(key, x, train=True))(key, x))
+def _init(module: nn.Module, key: jax.Array, x: jax.Array, label: jax.Array | None) -> dict[str, Any]:
+    return dict(jax.jit(lambda key, x: module.init(key, x, label, train=True))(key, x))
 
 
 def named_arrays(state: TrainState) -> dict[str, jax.Array]:

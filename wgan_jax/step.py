@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax import traverse_util
 
-from wgan_jax import draws, preprocess
+from wgan_jax import draws, games, preprocess
 from wgan_jax.gan import Gan
 from wgan_jax.state import Player, TrainState
 
 Batch = dict[str, jax.Array]
+Label = jax.Array | None
+"""Classes `[B]` int32; None where they do not count."""
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -40,7 +43,8 @@ def make_train_step(
     of a second state, and gives the first one away.
 
     The batch is `{"image": [n_critic, B, *image_shape]}`: float32, for images in [−1, 1], or images as uint8; see
-    `prepare`.
+    `prepare`. That of a class-conditional GAN has `label [n_critic, B]` int32 too. What a critic update generates
+    takes the classes of its real examples, as in WGAN-GP's CIFAR-10 code; those of the generator's update are drawn.
 
     Metrics, float32 scalars; those of the critic are of the last critic update, before it was applied:
       critic_loss: what the critic minimises, with the weighted penalty.
@@ -49,6 +53,8 @@ def make_train_step(
       gradient_penalty, gradient_norm: of the interpolates, without λ; the norm is their mean.
       clipped_fraction: the share of the critic's parameters at the clipping bound.
       critic_grad_norm, generator_grad_norm: Euclidean norms over all parameters.
+      critic_class_loss, critic_class_accuracy: of the auxiliary head on real examples, where there is one.
+      generator_class_loss: of the auxiliary head on generated ones. Both without their weights.
 
     `unroll` writes the critic's updates out one after another instead of in a loop: the same numbers, and
     `n_critic` times the compilation.
@@ -60,34 +66,48 @@ def make_train_step(
     `placement` is for `wgan_jax.parallel`, where devices share a batch.
 
     Raises (when traced):
-      ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8, or cannot be cut
-        into microbatches.
+      ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8, or lacks labels,
+        or cannot be cut into microbatches.
     """
     critic_optimizer = optax.with_extra_args_support(gan.critic_optimizer)
     generator_optimizer = optax.with_extra_args_support(gan.generator_optimizer)
 
     def critic_loss(
-        params: Any, critic: Player, real: jax.Array, fake: jax.Array, epsilon: jax.Array
+        params: Any, critic: Player, real: jax.Array, fake: jax.Array, label: Label, epsilon: jax.Array
     ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
         variables = critic.variables | {"params": params}
         if "batch_stats" in variables:  # moments of real and of fake examples apart, as in WGAN's code
-            real_scores, variables = apply(gan.critic, variables, real)
-            fake_scores, variables = apply(gan.critic, variables, fake)
+            real_scores, variables, logits = apply(gan.critic, variables, real, label)
+            fake_scores, variables, _ = apply(gan.critic, variables, fake, label)
         else:  # one pass over both is faster
-            scores, variables = apply(gan.critic, variables, interleave(real, fake))
+            both = None if label is None else interleave(label, label)
+            scores, variables, logits = apply(gan.critic, variables, interleave(real, fake), both)
             real_scores, fake_scores = scores[::2], scores[1::2]
-        constraint, metrics = gan.constraint.loss(lambda x: apply(gan.critic, variables, x)[0], real, fake, epsilon)
+            logits = None if logits is None else logits[::2]
+        constraint, metrics = gan.constraint.loss(
+            lambda x: apply(gan.critic, variables, x, label)[0], real, fake, epsilon
+        )
         loss = gan.game.critic_loss(real_scores, fake_scores) + constraint
+        if logits is not None and label is not None:  # of the real examples
+            class_loss = games.class_loss(logits, label)
+            loss += gan.critic_class_weight * class_loss
+            accuracy = jnp.mean(logits.argmax(-1) == label, dtype=jnp.float32)
+            metrics |= {"critic_class_loss": class_loss, "critic_class_accuracy": accuracy}
         estimate = gan.game.estimate(real_scores, fake_scores)
         metrics |= {"critic_loss": loss, gan.game.estimate_name: estimate}
         return loss, (metrics, variables)
 
     def generator_loss(
-        params: Any, generator: Player, critic: Player, latents: jax.Array
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        fake, variables = apply(gan.generator, generator.variables | {"params": params}, latents)
-        scores, _ = apply(gan.critic, critic.variables, fake)
-        return gan.game.generator_loss(scores), variables
+        params: Any, generator: Player, critic: Player, latents: jax.Array, label: Label
+    ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
+        fake, variables, _ = apply(gan.generator, generator.variables | {"params": params}, latents, label)
+        scores, _, logits = apply(gan.critic, critic.variables, fake, label)
+        loss, metrics = gan.game.generator_loss(scores), {}
+        if logits is not None and label is not None:
+            class_loss = games.class_loss(logits, label)
+            loss += gan.generator_class_weight * class_loss
+            metrics["generator_class_loss"] = class_loss
+        return loss, (metrics | {"generator_loss": loss}, variables)
 
     def numbers(size: int, part: draws.Integer) -> jax.Array:
         return placement.numbers(size // microbatches) * microbatches + part
@@ -101,9 +121,10 @@ def make_train_step(
             real = prepare(gan, state.key, state.step, update, index, rows["image"])
             latents = draws.critic_latents(state.key, state.step, update, index, gan.latent_dim)
             epsilon = draws.epsilon(state.key, state.step, update, index)
-            fake, _ = apply(gan.generator, state.generator.variables, latents)
+            label = rows.get("label")
+            fake, _, _ = apply(gan.generator, state.generator.variables, latents, label)
             (_, (metrics, variables)), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
-                params, critic, real, fake, epsilon
+                params, critic, real, fake, label, epsilon
             )
             return gradient, metrics, statistics(variables)
 
@@ -117,11 +138,13 @@ def make_train_step(
         generator = state.generator
 
         def gradient_of(part: draws.Integer) -> tuple[Any, Metrics, dict[str, Any]]:
-            latents = draws.generator_latents(state.key, state.step, numbers(size, part), gan.latent_dim)
-            (loss, variables), gradient = jax.value_and_grad(generator_loss, has_aux=True)(
-                generator.params, generator, critic, latents
+            index = numbers(size, part)
+            latents = draws.generator_latents(state.key, state.step, index, gan.latent_dim)
+            label = draws.generator_labels(state.key, state.step, index, gan.num_classes) if gan.num_classes else None
+            (_, (metrics, variables)), gradient = jax.value_and_grad(generator_loss, has_aux=True)(
+                generator.params, generator, critic, latents, label
             )
-            return gradient, {"generator_loss": loss}, statistics(variables)
+            return gradient, metrics, statistics(variables)
 
         gradient, metrics, variables = placement.mean(mean_of(gradient_of, microbatches, unroll))
         updates, opt_state = generator_optimizer.update(
@@ -140,6 +163,8 @@ def make_train_step(
             )
         n_critic, batch_size = real.shape[:2]
         check_microbatches(state, batch_size, microbatches)
+        label = labels(gan, batch)
+        batch = {"image": real} if label is None else {"image": real, "label": label}
 
         critic = state.critic
         metrics: Metrics = {}
@@ -167,9 +192,26 @@ def make_train_step(
     return train_step
 
 
+def labels(gan: Gan, batch: Batch) -> Label:
+    """The classes of a batch's images; None for a GAN that is not conditional.
+
+    Raises:
+      ValueError: if a conditional one's batch has none.
+    """
+    if not gan.num_classes:
+        return None
+    if "label" not in batch or batch["label"].shape != batch["image"].shape[:2]:
+        found = f"has shape {batch['label'].shape}" if "label" in batch else "is missing"
+        raise ValueError(f"batch['label'] {found}, but must be one class per image: {batch['image'].shape[:2]}")
+    return batch["label"]
+
+
 def batch_shapes(gan: Gan, n_critic: int, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a batch of floats."""
-    return {"image": jax.ShapeDtypeStruct((n_critic, batch_size, *gan.image_shape), jnp.float32)}
+    shapes = {"image": jax.ShapeDtypeStruct((n_critic, batch_size, *gan.image_shape), jnp.float32)}
+    if gan.num_classes:
+        shapes["label"] = jax.ShapeDtypeStruct((n_critic, batch_size), jnp.int32)
+    return shapes
 
 
 def prepare(
@@ -194,10 +236,14 @@ def ema_decay(decay: float, step: jax.Array) -> jax.Array:
     return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
-def apply(module: nn.Module, variables: dict[str, Any], x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-    """A network in training: its output, and its variables with new running statistics."""
-    output, changed = module.apply(variables, x, train=True, mutable=["batch_stats"])
-    return output, {**variables, **changed}
+def apply(
+    module: nn.Module, variables: dict[str, Any], x: jax.Array, label: Label = None
+) -> tuple[jax.Array, dict[str, Any], jax.Array | None]:
+    """A network in training: its output, its variables with new running statistics, and the logits that it sows."""
+    output, changed = module.apply(variables, x, label, train=True, mutable=["batch_stats", "intermediates"])
+    sown = traverse_util.flatten_dict(changed.get("intermediates", {}))
+    logits = next((values[-1] for path, values in sown.items() if path[-1] == "logits"), None)
+    return output, variables | {name: changed[name] for name in changed if name != "intermediates"}, logits
 
 
 def interleave(a: jax.Array, b: jax.Array) -> jax.Array:

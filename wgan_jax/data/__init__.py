@@ -24,9 +24,10 @@ def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
 
     Raises:
       UserError: if there is no such data set, or it cannot be read, or its examples have another shape than the
-        config says.
+        config says, or other classes.
     """
     source = _open(config, split)
+    _check_classes(config, source.num_classes)
     if isinstance(source, ImageSource):
         return memory.settle(source, cache=cache, unreadable_fraction=config.data.unreadable_fraction)
     if source.image_shape != configs.image_shape(config):
@@ -37,6 +38,18 @@ def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
             f"{config.data.name} needs {size} and {channels}"
         )
     return source
+
+
+def _check_classes(config: ConfigDict, found: int) -> None:
+    c, name = config.conditional, config.data.name
+    if c.kind == "none" or c.classes == found:
+        return
+    if found:
+        raise UserError(f"config.conditional.classes = {c.classes}: {name} has {found}; use that number")
+    remedy = (
+        "sort its images into one sub-folder per class" if name.startswith("folder:") else "use a data set with them"
+    )
+    raise UserError(f"config.conditional.kind = {c.kind!r}: {name} has no labels; {remedy}, or 'none'")
 
 
 def _open(config: ConfigDict, split: str) -> Source:

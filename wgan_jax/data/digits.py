@@ -19,4 +19,4 @@ def load(split: str) -> ArraySource:
     order = np.random.RandomState(0).permutation(len(digits.target))
     index = order[:HELD_OUT] if split == "held_out" else order[HELD_OUT:]
     image = (digits.images[index, :, :, None] / 8 - 1).astype(np.float32)
-    return ArraySource(image, digits.target[index])
+    return ArraySource(image, digits.target[index], num_classes=10)

@@ -1,4 +1,4 @@
-"""A folder of pictures as a data set: any sizes and modes, in any sub-folders."""
+"""A folder of pictures as a data set: any sizes and modes, in any sub-folders, which may be classes."""
 
 import hashlib
 import os
@@ -15,23 +15,24 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class FolderSource(ImageSource):
-    """The pictures of one split of a folder, in the order of their names."""
+    """The pictures of one split of a folder, in the order of their names, with labels if it has classes."""
 
     can_be_damaged = True
 
-    def __init__(self, folder: Path, names: list[str], form: Form):
-        super().__init__(form, np.arange(len(names)))
+    def __init__(self, folder: Path, names: list[str], form: Form, classes: Sequence[str] = ()):
+        super().__init__(form, np.arange(len(names)), len(classes))
         self._folder, self._names = folder, names
+        self._label = np.array([classes.index(_first(name)) for name in names]) if classes else None
 
-    def fetch(self, index: np.ndarray) -> tuple[Sequence[Path], None]:
-        return [self._folder / self._names[i] for i in index], None
+    def fetch(self, index: np.ndarray) -> tuple[Sequence[Path], np.ndarray | None]:
+        return [self._folder / self._names[i] for i in index], None if self._label is None else self._label[index]
 
     def name(self, i: int) -> str:
         return self._names[self._index[i]]
 
 
 def load(folder: Path, split: str, form: Form, held_out_fraction: float) -> FolderSource:
-    """The pictures of `train` or `held_out`.
+    """The pictures of `train` or `held_out`, with labels if there are classes: see `class_names`.
 
     Which are held out depends on the names of the files alone, so it is the same in every run.
 
@@ -47,7 +48,8 @@ def load(folder: Path, split: str, form: Form, held_out_fraction: float) -> Fold
             f"train on and one held out; images are files that end in {', '.join(ENDINGS)}"
         )
     held_out = held_out_names(names, held_out_fraction)
-    return FolderSource(folder, [name for name in names if (name in held_out) == (split == "held_out")], form)
+    here = [name for name in names if (name in held_out) == (split == "held_out")]
+    return FolderSource(folder, here, form, class_names(names))
 
 
 def image_names(folder: Path) -> list[str]:
@@ -60,6 +62,19 @@ def image_names(folder: Path) -> list[str]:
             (here / name).as_posix() for name in files if name.lower().endswith(ENDINGS) and not name.startswith(".")
         ]
     return sorted(names)
+
+
+def class_names(names: list[str]) -> list[str]:
+    """The sub-folders of images by these paths, sorted, where every image is in one of two or more; else none.
+
+    The label of an image is the number of its sub-folder among them, counted from 0.
+    """
+    classes = sorted({_first(name) for name in names})
+    return classes if len(classes) > 1 and all("/" in name for name in names) else []
+
+
+def _first(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def held_out_names(names: list[str], fraction: float) -> set[str]:

@@ -88,8 +88,9 @@ class ImageSource(ABC):
     can_be_damaged = False
     """Whether the images must be looked at before a run can rely on them."""
 
-    def __init__(self, form: Form, index: np.ndarray):
+    def __init__(self, form: Form, index: np.ndarray, num_classes: int = 0):
         self.form = form
+        self.num_classes = num_classes
         self._index = index
 
     @abstractmethod

@@ -43,7 +43,7 @@ def settle(source: ImageSource, *, cache: str, unreadable_fraction: float) -> So
     if len(good) < len(image):
         for new, old in enumerate(good):  # within the array: a copy might not fit
             image[new] = image[old]
-    return ArraySource(image[: len(good)], None if label is None else label[good])
+    return ArraySource(image[: len(good)], None if label is None else label[good], source.num_classes)
 
 
 def _decode(

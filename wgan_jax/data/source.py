@@ -14,6 +14,10 @@ class Source(Protocol):
     def image_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of the labels; 0 if there are no labels."""
+
     def __len__(self) -> int:
         """How many examples there are."""
 
@@ -27,8 +31,9 @@ class Source(Protocol):
 class ArraySource:
     """Examples that are in memory."""
 
-    def __init__(self, image: np.ndarray, label: np.ndarray | None = None):
+    def __init__(self, image: np.ndarray, label: np.ndarray | None = None, num_classes: int = 0):
         self.examples: Examples = {"image": image}
+        self.num_classes = num_classes
         if label is not None:
             self.examples["label"] = label.astype(np.int32)
 

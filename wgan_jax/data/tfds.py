@@ -18,13 +18,13 @@ from wgan_jax.errors import UserError
 class TfdsSource(ImageSource):
     """The images of one split, in the order of its files, with their labels if the set has any."""
 
-    def __init__(self, records: Any, form: Form, labelled: bool):
-        super().__init__(form, np.arange(len(records)))
-        self._records, self._labelled = records, labelled
+    def __init__(self, records: Any, form: Form, num_classes: int):
+        super().__init__(form, np.arange(len(records)), num_classes)
+        self._records = records
 
     def fetch(self, index: np.ndarray) -> tuple[Sequence[bytes], np.ndarray | None]:
         records = self._records.__getitems__(index.tolist())
-        label = np.array([record["label"] for record in records]) if self._labelled else None
+        label = np.array([record["label"] for record in records]) if self.num_classes else None
         return [record["image"] for record in records], label
 
 
@@ -66,7 +66,7 @@ def load(
             f"config.data.name = 'tfds:{name}': it has no feature `image` of bytes (its features: "
             f"{', '.join(sorted(features))}); use a TFDS data set of images"
         )
-    labelled = isinstance(label, tfds.features.ClassLabel)
+    num_classes = int(label.num_classes or 0) if isinstance(label, tfds.features.ClassLabel) else 0
     try:
         records = builder.as_data_source(split=wanted, decoders={"image": tfds.decode.SkipDecoding()})
     except (ValueError, KeyError, AssertionError) as error:
@@ -76,7 +76,7 @@ def load(
         ) from None
     if not len(records):
         raise UserError(f"config.data.{key} = {wanted!r}: no image of {name} is in it; name another split")
-    return TfdsSource(records, form, labelled)
+    return TfdsSource(records, form, num_classes)
 
 
 def splits(known: list[str], train: str, held_out: str, held_out_fraction: float) -> dict[str, str]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 
 from wgan_jax.networks.convolution import Conv, ConvTranspose
-from wgan_jax.networks.layers import ACTIVATIONS, Norm, fan_uniform
+from wgan_jax.networks.layers import ACTIVATIONS, ClassHead, Norm, fan_uniform, halvings
 
 INITS = ("he_uniform", "normal")
 
@@ -21,9 +21,7 @@ def levels(shape: tuple[int, ...]) -> int:
     Raises:
       ValueError: if it is not square, or its size not 4 or 7 times a power of two.
     """
-    size, count = shape[0], 0
-    while size % 2 == 0 and size > 4:
-        size, count = size // 2, count + 1
+    size, count = halvings(shape[0])
     if len(shape) != 3 or shape[0] != shape[1] or size not in (4, 7) or not count:
         raise ValueError(
             f"image shape {tuple(shape)}: a DCGAN needs (size, size, channels) with size one of "
@@ -33,6 +31,7 @@ def levels(shape: tuple[int, ...]) -> int:
 
 
 def _init(name: str, scale: float, stride: int = 1) -> Initializer:
+    """Of kernels."""
     match name:
         case "he_uniform":
             return fan_uniform(scale, stride)
@@ -42,14 +41,23 @@ def _init(name: str, scale: float, stride: int = 1) -> Initializer:
             raise ValueError(f"kernel_init {name!r} must be one of {', '.join(INITS)}")
 
 
+def _scale_init(name: str) -> Initializer:
+    """Of the scales of batch normalization."""
+    if name != "normal":
+        return nn.initializers.ones
+    return lambda key, shape, dtype=jnp.float32: 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
 class Generator(nn.Module):
     """Latents `[B, latent_dim]` to images `[B, H, W, C]`, float32 in [−1, 1].
 
     With `constant_width` and `norm="none"` it is the deliberately poor generator of the WGAN paper (arXiv 1701.07875,
-    section 4.3). `kernel_init` is "he_uniform" (WGAN-GP's code) or "normal", N(0, 0.02) (WGAN's).
+    section 4.3). `kernel_init` is "he_uniform" (WGAN-GP's code) or "normal": kernels N(0, 0.02) and scales of batch
+    norm N(1, 0.02), as in WGAN's code, which has kernels of 4×4 and no biases. With `num_classes`, the norms are those
+    of each image's class, `label [B]`.
 
     Raises:
-      ValueError: if the image has no possible size, or a name is unknown.
+      ValueError: if the image has no possible size, a name is unknown, or labels are needed and missing.
     """
 
     image_shape: tuple[int, ...]
@@ -61,25 +69,39 @@ class Generator(nn.Module):
     kernel_size: int = 5
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    use_bias: bool = True
+    num_classes: int = 0
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
-        del label
         count, size = levels(self.image_shape), self.image_shape[0]
         widths = [self.width * (1 if self.constant_width else 2**i) for i in range(count)][::-1]
 
         def finish(x: jax.Array, i: int) -> jax.Array:
-            norm = Norm(self.norm, dtype=self.dtype, axis_name=self.axis_name, name=f"norm_{i}")
-            return ACTIVATIONS[self.activation](norm(x, train=train))
+            norm = Norm(
+                self.norm,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+                num_classes=self.num_classes,
+                scale_init=_scale_init(self.kernel_init),
+                name=f"norm_{i}",
+            )
+            return ACTIVATIONS[self.activation](norm(x, label, train=train))
 
-        kernel_init = _init(self.kernel_init, 1.0)
-        dense = nn.Dense(16 * widths[0], dtype=self.dtype, kernel_init=kernel_init, name="dense")
+        dense = nn.Dense(
+            16 * widths[0],
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            kernel_init=_init(self.kernel_init, 1.0),
+            name="dense",
+        )
         x = finish(dense(z).reshape(z.shape[0], 4, 4, widths[0]), 0)
         for i, features in enumerate([*widths[1:], self.image_shape[2]], 1):
             x = ConvTranspose(
                 features,
                 (self.kernel_size, self.kernel_size),
                 (2, 2),
+                use_bias=self.use_bias,
                 kernel_init=_init(self.kernel_init, 2.0, 2),
                 dtype=self.dtype,
                 name=f"deconv_{i}",
@@ -94,10 +116,11 @@ class Generator(nn.Module):
 class Critic(nn.Module):
     """Images `[B, H, W, C]` to scores `[B]`, float32.
 
-    The first layer has no normalization. With a gradient penalty use "layer" or "none": see `Norm`.
+    The first layer has no normalization. With a gradient penalty use "layer" or "none": see `Norm`. For classes see
+    `ClassHead`.
 
     Raises:
-      ValueError: if the image has no possible size, or a name is unknown.
+      ValueError: if the image has no possible size, a name is unknown, or labels are needed and missing.
     """
 
     width: int = 64
@@ -107,22 +130,32 @@ class Critic(nn.Module):
     kernel_size: int = 5
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    use_bias: bool = True
+    num_classes: int = 0
+    conditioning: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
-        del label
         for i in range(levels(x.shape[1:])):
             x = Conv(
                 self.width * 2**i,
                 (self.kernel_size, self.kernel_size),
                 (2, 2),
+                use_bias=self.use_bias,
                 kernel_init=_init(self.kernel_init, 2.0, 2),
                 dtype=self.dtype,
                 name=f"conv_{i + 1}",
             )(x)
             if i:
-                norm = Norm(self.norm, self.dtype, self.axis_name, name=f"norm_{i + 1}")
+                norm = Norm(
+                    self.norm,
+                    self.dtype,
+                    self.axis_name,
+                    scale_init=_scale_init(self.kernel_init),
+                    name=f"norm_{i + 1}",
+                )
                 x = norm(x, train=train)
             x = ACTIVATIONS[self.activation](x)
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
-        return nn.Dense(1, kernel_init=_init(self.kernel_init, 1.0), name="score")(x)[:, 0]
+        dense = nn.Dense(1, use_bias=self.use_bias, kernel_init=_init(self.kernel_init, 1.0), name="score")
+        return ClassHead(self.conditioning, self.num_classes, name="classes")(dense(x)[:, 0], x, label)

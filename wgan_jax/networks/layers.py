@@ -1,6 +1,7 @@
-"""Activations, normalizations and initializers by name, as a network's settings give them."""
+"""Activations, normalizations, initializers and the ways of classes by name, as a network's settings give them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -28,50 +29,120 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": shifted_softplus,
 }
 
+
+def halvings(size: int) -> tuple[int, int]:
+    """What is left of a size that is halved while it is even and above 4, and how often that was."""
+    count = 0
+    while size % 2 == 0 and size > 4:
+        size, count = size // 2, count + 1
+    return size, count
+
+
 NORMS = ("none", "batch", "layer")
+CONDITIONINGS = ("none", "auxiliary", "projection")
+
+
+def of_class(table: jax.Array, label: jax.Array | None) -> jax.Array:
+    """Each example's row of a table with a row per class: `[num_classes, D], [B] -> [B, D]`.
+
+    Raises:
+      ValueError: if there are no labels.
+    """
+    if label is None:
+        raise ValueError("a class-conditional network needs labels: call it as network(x, label), label [B] int32")
+    # A product, not a gather: the gradient of that is a scatter, whose sums have no fixed order on a GPU.
+    return jnp.dot(jax.nn.one_hot(label, table.shape[0], dtype=table.dtype), table, precision="highest")
 
 
 class Norm(nn.Module):
     """Normalization by name, affine per channel: `[B, ..., C] -> [B, ..., C]`, statistics in float32.
 
     "batch": moments of the batch if `train`, else running ones (collection `batch_stats`, which a training call
-    must make mutable); `axis_name` names the mapped axis whose devices share a batch, under `pmap`.
+    must make mutable), so that an image does not depend on those that are drawn with it. The papers' codes differ:
+    they have the moments of the batch when they sample too. `axis_name` names the mapped axis whose devices share a
+    batch, under `pmap`.
     "layer": moments of each example over all its axes, as the critic of WGAN-GP has it (arXiv 1704.00028, section 4).
     "none": the input.
 
+    With `num_classes`, scale and offset belong to the class of each example, `label [B]` (conditional normalization:
+    Dumoulin et al. 2016, arXiv 1610.07629; WGAN-GP's `cond_batchnorm.py`); the moments are those of all examples.
+
     Raises:
-      ValueError: if `kind` is no name of a normalization.
+      ValueError: if `kind` is no name of a normalization, or labels are needed and missing.
     """
 
     kind: str
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
+    num_classes: int = 0
+    scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        affine: dict[str, Any] = {"dtype": self.dtype, "scale_init": self.scale_init}
+        if self.num_classes:
+            affine = {"dtype": jnp.float32, "use_scale": False, "use_bias": False}
         match self.kind:
             case "none":
                 return x
             case "batch":
-                return nn.BatchNorm(
+                y = nn.BatchNorm(
                     use_running_average=not train,
                     momentum=0.9,
-                    dtype=self.dtype,
                     axis_name=self.axis_name,
                     name="batch",
+                    **affine,
                 )(x)
             case "layer":
-                axes = tuple(range(1, x.ndim))
-                norm = nn.LayerNorm(
+                y = nn.LayerNorm(
                     epsilon=1e-5,
-                    dtype=self.dtype,
-                    reduction_axes=axes,
+                    reduction_axes=tuple(range(1, x.ndim)),
                     feature_axes=-1,
                     name="layer",
-                )
-                return norm(x)
+                    **affine,
+                )(x)
             case _:
                 raise ValueError(f"norm {self.kind!r} must be one of {', '.join(NORMS)}")
+        if not self.num_classes:
+            return y
+        shape = (self.num_classes, x.shape[-1])
+        scale = of_class(self.param("scale", self.scale_init, shape), label)
+        bias = of_class(self.param("bias", nn.initializers.zeros, shape), label)
+        rows = (x.shape[0],) + (1,) * (x.ndim - 2) + (x.shape[-1],)
+        return (y * scale.reshape(rows) + bias.reshape(rows)).astype(self.dtype)
+
+
+class ClassHead(nn.Module):
+    """What a critic makes of classes, from its last features: `(score [B], features [B, D], label [B]) -> [B]`.
+
+    "auxiliary": the score as it is. Logits of the classes `[B, num_classes]` are sown beside it, as `logits` in the
+    collection `intermediates`, where a caller who asks for that collection finds them (Odena et al. 2016,
+    arXiv 1610.09585, with the score of WGAN-GP's `gan_cifar_resnet.py`).
+    "projection": plus `⟨v_label, features⟩`, with a learned v of each class (Miyato and Koyama 2018, arXiv 1802.05637
+    eq. 3).
+    "none": the score as it is.
+
+    Raises:
+      ValueError: if `kind` is none of these, or labels are needed and missing.
+    """
+
+    kind: str
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, score: jax.Array, features: jax.Array, label: jax.Array | None) -> jax.Array:
+        match self.kind:
+            case "none":
+                return score
+            case "auxiliary":
+                logits = nn.Dense(self.num_classes, kernel_init=fan_uniform(), name="dense")(features)
+                self.sow("intermediates", "logits", logits)
+                return score
+            case "projection":
+                v = self.param("projection", fan_uniform(), (self.num_classes, features.shape[-1]))
+                return score + jnp.sum(of_class(v, label) * features, axis=-1)
+            case _:
+                raise ValueError(f"conditioning {self.kind!r} must be one of {', '.join(CONDITIONINGS)}")
 
 
 def fan_uniform(scale: float = 1.0, stride: int = 1) -> Initializer:

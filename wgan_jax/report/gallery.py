@@ -13,15 +13,24 @@ from wgan_jax.sampling import sample
 from wgan_jax.state import TrainState
 
 GRID_IMAGES = 64
+ROW_IMAGES, ROWS = 8, 16
+"""Of a class in the grid of a class-conditional GAN, and classes in it at most."""
 TOY_POINTS = 1_000
 TOY_EXTENT = 3.0
 TOY_GRID = 128
 
 
 def draw_samples(workdir: Path, gan: Gan, state: TrainState, key: jax.Array, step: int, real: Source) -> None:
-    """`samples/<step>.png`: a grid, or the critic's landscape with points; the same latents at every step."""
+    """`samples/<step>.png`: a grid, or the critic's landscape with points; the same latents at every step.
+
+    The grid of a class-conditional GAN has a row for each class.
+    """
     path = workdir / "samples" / f"{step:07d}.png"
-    if len(gan.image_shape) == 3:
+    if gan.num_classes:
+        label = np.arange(min(gan.num_classes, ROWS)).repeat(ROW_IMAGES)
+        images = sample(gan, state, key, len(label), label=label)
+        pictures.save(pictures.grid(np.asarray(images), ROW_IMAGES), path)
+    elif len(gan.image_shape) == 3:
         pictures.save(pictures.grid(np.asarray(sample(gan, state, key, GRID_IMAGES))), path)
     elif gan.image_shape == (2,):
         pictures.save(

@@ -1,0 +1,45 @@
+"""WGAN-GP with the paper's ResNet on CIFAR-10: 50,000 photographs in ten classes, 32×32.
+
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+          python -m wgan_jax.data prepare --name=cifar10  # once, with a network
+          python -m wgan_jax.train --config=configs/cifar10_resnet.py --workdir=runs/cifar10_resnet
+Machine:  1 GPU
+Time:     not measured
+Expect:   not measured; the paper reports an inception score of 7.86 ± .07 (arXiv 1704.00028, Table 3)
+
+Every setting is that of the paper's unconditional run (arXiv 1704.00028, section 5.4, and its code, whose names stand
+beside the values). The paper samples the generator itself, by the statistics of the batch: `--ema=false` has the
+generator, `wgan_jax/networks/layers.py` says why statistics are running ones here. No flips.
+"""
+
+from ml_collections import ConfigDict
+
+from wgan_jax.config import default
+
+
+def get_config() -> ConfigDict:
+    c = default()
+    c.steps = 100_000  # gan_cifar_resnet.py: ITERS
+    c.batch_size = 64  # gan_cifar_resnet.py: BATCH_SIZE
+    c.n_critic = 5  # gan_cifar_resnet.py: N_CRITIC
+    c.latent_dim = 128  # gan_cifar_resnet.py: Generator, noise
+    c.game = "wasserstein"  # gan_cifar_resnet.py: disc_costs, gen_costs
+    c.constraint.kind = "gradient_penalty"  # gan_cifar_resnet.py: gradient_penalty
+    c.constraint.weight = 10.0  # gan_cifar_resnet.py: gradient_penalty
+    c.data.name = "tfds:cifar10"  # gan_cifar_resnet.py: lib.cifar10.load
+    c.data.size = 32  # gan_cifar_resnet.py: OUTPUT_DIM
+    c.data.channels = 3  # gan_cifar_resnet.py: OUTPUT_DIM
+    c.data.dequantise = True  # gan_cifar_resnet.py: all_real_data
+    c.generator.norm = "batch"  # gan_cifar_resnet.py: NORMALIZATION_G
+    c.generator.batch_multiple = 2  # gan_cifar_resnet.py: GEN_BS_MULTIPLE
+    c.critic.norm = "none"  # gan_cifar_resnet.py: NORMALIZATION_D
+    for player in (c.generator, c.critic):
+        player.network = "resnet"  # gan_cifar_resnet.py: Generator, Discriminator
+        player.width = 128  # gan_cifar_resnet.py: DIM_G, DIM_D
+        player.activation = "relu"  # gan_cifar_resnet.py: nonlinearity
+        player.optimizer.name = "adam"  # gan_cifar_resnet.py: gen_opt, disc_opt
+        player.optimizer.learning_rate = 2e-4  # gan_cifar_resnet.py: LR
+        player.optimizer.schedule = "linear"  # gan_cifar_resnet.py: DECAY
+        player.optimizer.b1 = 0.0  # gan_cifar_resnet.py: gen_opt, disc_opt
+        player.optimizer.b2 = 0.9  # gan_cifar_resnet.py: gen_opt, disc_opt
+    return c

@@ -1,0 +1,51 @@
+"""WGAN-GP with the paper's class-conditional ResNet on CIFAR-10: an image of the class that is asked for.
+
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+          python -m wgan_jax.data prepare --name=cifar10  # once, with a network
+          python -m wgan_jax.train --config=configs/cifar10_resnet_conditional.py --workdir=runs/cifar10_conditional
+          python -m wgan_jax.sample --workdir=runs/cifar10_conditional --by_class --num=10
+Machine:  1 GPU
+Time:     not measured
+Expect:   not measured; the paper reports an inception score of 8.42 ± .10 (arXiv 1704.00028, Table 3)
+
+The settings of `cifar10_resnet.py`, with the classes as in the same code (arXiv 1704.00028, `gan_cifar_resnet.py`):
+conditional batch norm in the generator's blocks (arXiv 1610.07629), an auxiliary head of the critic (ACGAN, arXiv
+1610.09585), and the penalty on the score alone, with the real labels. `--config.conditional.kind=projection` has an
+inner product in the critic instead (Miyato and Koyama 2018, arXiv 1802.05637).
+"""
+
+from ml_collections import ConfigDict
+
+from wgan_jax.config import default
+
+
+def get_config() -> ConfigDict:
+    c = default()
+    c.steps = 100_000  # gan_cifar_resnet.py: ITERS
+    c.batch_size = 64  # gan_cifar_resnet.py: BATCH_SIZE
+    c.n_critic = 5  # gan_cifar_resnet.py: N_CRITIC
+    c.latent_dim = 128  # gan_cifar_resnet.py: Generator, noise
+    c.game = "wasserstein"  # gan_cifar_resnet.py: disc_costs, gen_costs
+    c.constraint.kind = "gradient_penalty"  # gan_cifar_resnet.py: gradient_penalty
+    c.constraint.weight = 10.0  # gan_cifar_resnet.py: gradient_penalty
+    c.data.name = "tfds:cifar10"  # gan_cifar_resnet.py: lib.cifar10.load
+    c.data.size = 32  # gan_cifar_resnet.py: OUTPUT_DIM
+    c.data.channels = 3  # gan_cifar_resnet.py: OUTPUT_DIM
+    c.data.dequantise = True  # gan_cifar_resnet.py: all_real_data
+    c.generator.norm = "batch"  # gan_cifar_resnet.py: NORMALIZATION_G
+    c.generator.batch_multiple = 2  # gan_cifar_resnet.py: GEN_BS_MULTIPLE
+    c.critic.norm = "none"  # gan_cifar_resnet.py: NORMALIZATION_D
+    c.conditional.kind = "auxiliary"  # gan_cifar_resnet.py: CONDITIONAL, ACGAN
+    c.conditional.classes = 10  # gan_cifar_resnet.py: Normalize, n_labels
+    c.conditional.critic_weight = 1.0  # gan_cifar_resnet.py: ACGAN_SCALE
+    c.conditional.generator_weight = 0.1  # gan_cifar_resnet.py: ACGAN_SCALE_G
+    for player in (c.generator, c.critic):
+        player.network = "resnet"  # gan_cifar_resnet.py: Generator, Discriminator
+        player.width = 128  # gan_cifar_resnet.py: DIM_G, DIM_D
+        player.activation = "relu"  # gan_cifar_resnet.py: nonlinearity
+        player.optimizer.name = "adam"  # gan_cifar_resnet.py: gen_opt, disc_opt
+        player.optimizer.learning_rate = 2e-4  # gan_cifar_resnet.py: LR
+        player.optimizer.schedule = "linear"  # gan_cifar_resnet.py: DECAY
+        player.optimizer.b1 = 0.0  # gan_cifar_resnet.py: gen_opt, disc_opt
+        player.optimizer.b2 = 0.9  # gan_cifar_resnet.py: gen_opt, disc_opt
+    return c
