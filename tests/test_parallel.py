@@ -67,16 +67,19 @@ def test_eight_devices_walk_as_one(tmp_path):
 
 
 def assert_only_sums_are_exchanged(results):
-    """The critic's gradient at each of 2 updates, the generator's once; moments of its 6 normalised features."""
+    """The critic's gradient at each of 2 updates, the generator's once, moments of its 6 normalised features, metrics.
+
+    The CPU's compiler adds the penalty's part of the critic's gradient after the exchange, not before it.
+    """
     exchanged = json.loads(str(results["penalty|jit:8|exchanged"]))
     assert set(exchanged) == {"all-reduce"}
     state = jax.eval_shape(lambda key: wgan_jax.init_state(small(), key), jax.random.key(0))
     generator, critic = (
         sum(4 * x.size for x in jax.tree.leaves(player.params)) for player in (state.generator, state.critic)
     )
-    moments_and_metrics = exchanged["all-reduce"]["bytes"] - (2 * critic + generator)
-    # 2 moments of 6 features: in each of 2 critic updates once, in the generator's also backwards.
-    assert 0 < moments_and_metrics <= 4 * (2 * 6 * (2 + 4) + 20)
+    moments, metrics = 4 * 2 * 6 * (2 + 2), 4 * (2 * 8 + 4)
+    gradients = 2 * critic + generator
+    assert gradients < exchanged["all-reduce"]["bytes"] <= gradients + 2 * critic + moments + metrics
 
 
 @pytest.mark.slow

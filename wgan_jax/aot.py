@@ -65,7 +65,8 @@ def slice_devices(topology: str) -> tuple[Chip, list[jax.Device]]:
     if chip is None or shape not in chip.topologies:
         known = "; ".join(f"{name}: {', '.join(chip.topologies)}" for name, chip in CHIPS.items())
         raise UserError(f"--topology={topology}: no such slice, which is given as KIND:SHAPE; known are {known}")
-    # What libtpu would ask a Cloud TPU's metadata server for.
+    # What libtpu would ask a Cloud TPU's metadata server for, and its lock on a TPU that is not used.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
