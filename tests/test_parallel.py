@@ -17,7 +17,7 @@ import wgan_jax
 from wgan_jax import UserError, checkpoint, constraints, parallel
 from wgan_jax.report import records
 from wgan_jax.state import named_arrays
-from wgan_jax.step import batch_shapes, interleave, mean_of, take
+from wgan_jax.step import batch_shapes, mean_of, take
 
 from .commands import ROOT, environment, run, train_command
 from .conftest import tiny_config
@@ -67,19 +67,16 @@ def test_eight_devices_walk_as_one(tmp_path):
 
 
 def assert_only_sums_are_exchanged(results):
-    """The critic's gradient at each of 2 updates, the generator's once, moments of its 6 normalised features, metrics.
-
-    The CPU's compiler adds the penalty's part of the critic's gradient after the exchange, not before it.
-    """
+    """The critic's gradient at each of 2 updates, the generator's once, moments of 6 normalised features, metrics."""
     exchanged = json.loads(str(results["penalty|jit:8|exchanged"]))
     assert set(exchanged) == {"all-reduce"}
     state = jax.eval_shape(lambda key: wgan_jax.init_state(small(), key), jax.random.key(0))
     generator, critic = (
         sum(4 * x.size for x in jax.tree.leaves(player.params)) for player in (state.generator, state.critic)
     )
-    moments, metrics = 4 * 2 * 6 * (2 + 2), 4 * (2 * 8 + 4)
-    gradients = 2 * critic + generator
-    assert gradients < exchanged["all-reduce"]["bytes"] <= gradients + 2 * critic + moments + metrics
+    # Mean and mean square: in the generator's update also backwards, and as running statistics.
+    moments, metrics = 4 * 2 * 6 * (2 + 3), 4 * (2 * 4 + 1)
+    assert exchanged["all-reduce"]["bytes"] == 2 * critic + generator + moments + metrics
 
 
 @pytest.mark.slow
@@ -106,11 +103,6 @@ def test_every_variant_walks_as_one(tmp_path):
 
 
 # --- on one device: parts of a batch, and what cannot be shared ---
-
-
-def test_rows_of_two_arrays_alternate():
-    a, b = np.arange(6.0).reshape(3, 2), -np.arange(6.0).reshape(3, 2)
-    np.testing.assert_array_equal(interleave(jnp.asarray(a), jnp.asarray(b)), [a[0], b[0], a[1], b[1], a[2], b[2]])
 
 
 def test_microbatches_are_every_mth_example_and_their_mean_is_the_whole():
@@ -177,7 +169,6 @@ def test_a_run_on_devices_that_cannot_share_its_batch_ends_before_it_begins(tmp_
 
 
 def start_hosts(workdir, *args, devices=2, slurm=False):
-    """Two of them; the second one does not see the run's folder."""
     port, processes = free_port(), []
     for i in range(2):
         hosts = [f"--coordinator_address=localhost:{port}", "--num_processes=2", f"--process_id={i}"]
@@ -186,10 +177,9 @@ def start_hosts(workdir, *args, devices=2, slurm=False):
             names = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
             more = dict(zip(names, (str(port), "localhost", "2", str(i), "0"), strict=True))
             hosts = []
-        own = workdir if i == 0 else workdir / "not-here"
         processes.append(
             subprocess.Popen(
-                train_command(own, *hosts, *args),
+                train_command(workdir, *hosts, *args),
                 env=devices_environment(devices, **more),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -214,7 +204,6 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert "done: 4 iterations" in out
-    assert not (moving / "not-here").exists()
     for steps, devices, mode in ((8, 1, "jit"), (12, 8, "pmap")):
         lengthen(moving, steps)
         more = [*args, f"--config.steps={steps}", f"--config.parallel.mode={mode}"]

@@ -37,6 +37,7 @@ class Checkpointer:
     """Writes the checkpoints of one run under `workdir/checkpoints/<step>`.
 
     The newest `keep` stay, and the one where the metric `best`, if it is named, was lowest.
+    All hosts of a run must save the same steps, each with its part of the state; the first one tidies up.
     Writing goes on in the background; leaving the `with` block waits for it. What a killed run left unfinished is
     cleaned up at the start.
     """
@@ -44,11 +45,15 @@ class Checkpointer:
     def __init__(self, workdir: Path, keep: int = 3, best: str = ""):
         self._workdir, self._keep, self._best = workdir, keep, best
         self._folder = folder(workdir).absolute()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._folder.iterdir():
-            if not path.name.isdecimal():
-                shutil.rmtree(path)
-        self._values = {step: value(self._folder / str(step), best) for step in steps(workdir)} if best else {}
+        self._first = jax.process_index() == 0
+        if self._first:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for path in self._folder.iterdir():
+                if not path.name.isdecimal():
+                    shutil.rmtree(path)
+        self._values = (
+            {step: value(self._folder / str(step), best) for step in steps(workdir)} if best and self._first else {}
+        )
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._writing: Future[None] | None = None
 
@@ -78,13 +83,13 @@ class Checkpointer:
             record["metrics"] = {self._best: metrics[self._best]}
             self._values[step] = metrics[self._best]
         path = self._folder / str(step)
-        with alone():
-            response = ocp.save_async(path, state, checkpointable_name="state", overwrite=True, custom_metadata=record)
+        response = ocp.save_async(path, state, checkpointable_name="state", overwrite=True, custom_metadata=record)
 
         def finish() -> None:
             response.result()
-            seal(path)
-            self._prune()
+            if self._first:
+                seal(path)
+                self._prune()
 
         self._writing = self._writer.submit(finish)
 
@@ -126,7 +131,7 @@ def value(path: Path, metric: str) -> float:
 
 
 def alone() -> ocp.Context:
-    """Keeps orbax to this host: all hosts of a run have the same state, and the first one reads and writes it."""
+    """Keeps orbax to this host: the first one of a run reads a checkpoint, and tells the others."""
     here = jax.process_index()
     return ocp.Context(
         multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})

@@ -93,7 +93,7 @@ def run(
                 previous = None
                 check_state(here)
                 log.flush()
-                checkpointer.save(step, here, record)
+                checkpointer.save(step, devices.shares(state), record)
             elif reported:
                 check_state(here)
             if last:
@@ -102,9 +102,15 @@ def run(
 
 
 def assist(
-    config: ConfigDict, gan: Gan, devices: Parallel, state: TrainState, train_data: data.Source, interrupt: Interrupt
+    config: ConfigDict,
+    gan: Gan,
+    devices: Parallel,
+    state: TrainState,
+    train_data: data.Source,
+    checkpointer: Checkpointer,
+    interrupt: Interrupt,
 ) -> TrainState:
-    """What `run` is to the other hosts: they compute, and the first one writes.
+    """What `run` is to the other hosts: they compute, and save their share of each checkpoint.
 
     Raises:
       UserError: if the run diverges.
@@ -129,6 +135,8 @@ def assist(
             previous = None
         if last or segment.stop % report.every == 0 or segment.stop % report.checkpoint_every == 0:
             check_state(parallel.local(state))
+        if last or segment.stop % report.checkpoint_every == 0:
+            checkpointer.save(segment.stop, devices.shares(state))
         if last:
             break
     return parallel.local(state)

@@ -1,9 +1,10 @@
 """Where a run's arrays live: one device, all devices of a host, or those of many hosts.
 
 The step knows nothing of it but where its examples are (`step.Placement`): every device has its own rows of each
-batch and draws for those rows alone, all of them hold the same state, and what they exchange are sums: of gradients,
-of metrics, and of a batch normalization's moments. `jit` leaves these sums to the compiler; under `pmap` the step
-takes them itself. So one device, eight, or two hosts walk one trajectory, up to the order of a sum.
+batch and draws for those rows alone, all of them hold the same state, and what they exchange are sums, each once: of
+gradients, of metrics, and of a batch normalization's moments. So one device, eight, or two hosts walk one trajectory,
+up to the order of a sum. A network of your own that mixes examples must do so over its attribute `axis_name`, as
+`networks.layers.Norm` does.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from wgan_jax.data import Examples
 from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan
 from wgan_jax.state import TrainState
-from wgan_jax.step import Batch, Placement, TrainStep, make_train_step
+from wgan_jax.step import IN_HAND, Batch, Placement, TrainStep, make_train_step
 
 AXIS = "data"
 """The mesh's one axis, and that of `pmap`: examples."""
@@ -61,24 +62,21 @@ class Parallel:
         return Mesh(np.array(self.devices), (AXIS,))
 
     @property
-    def placement(self) -> Placement:
-        """What the step must know."""
-        if self.mode == "pmap":
-            return Placement(
-                numbers=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
-                mean=lambda tree: jax.lax.pmean(tree, AXIS),
-            )
-        # Tied to the examples' axis, draws are made where they are needed; otherwise each device makes them all.
-        rows = NamedSharding(self.mesh, PartitionSpec(AXIS))
-        return Placement(numbers=lambda n: jax.lax.with_sharding_constraint(jnp.arange(n), rows))
+    def _one(self) -> bool:
+        return len(self.devices) == 1 and self.mode == "jit"
 
     def train_step(self, gan: Gan, *, microbatches: int = 1, unroll: bool = False) -> TrainStep:
         """The pure step, to be compiled with `compile`."""
-        if self.mode == "pmap":
+        placement = IN_HAND
+        if not self._one:
             gan = dataclasses.replace(gan, generator=_named(gan.generator), critic=_named(gan.critic))
-        return make_train_step(gan, placement=self.placement, microbatches=microbatches, unroll=unroll)
+            placement = Placement(
+                numbers=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
+                mean=lambda tree: jax.lax.pmean(tree, AXIS),
+            )
+        return make_train_step(gan, placement=placement, microbatches=microbatches, unroll=unroll)
 
-    def compile(self, function: Callable[..., T], examples: Sequence[int | None], donate: bool = False) -> Any:
+    def compile(self, function: Callable[..., Any], examples: Sequence[int | None], donate: bool = False) -> Any:
         """A function of several arguments, compiled for all devices; its results are on each of them.
 
         Args:
@@ -91,11 +89,20 @@ class Parallel:
             return jax.pmap(
                 function, AXIS, in_axes=tuple(examples), out_axes=None, devices=self.devices, donate_argnums=donated
             )
-        return jax.jit(function, out_shardings=NamedSharding(self.mesh, PartitionSpec()), donate_argnums=donated)
+        if not self._one:
+            # The sums are written out: left to the compiler, a gradient's terms may be exchanged one by one.
+            function = jax.shard_map(
+                function,
+                mesh=self.mesh,
+                in_specs=tuple(map(_rows, examples)),
+                out_specs=PartitionSpec(),
+                check_vma=False,
+            )
+        return jax.jit(function, donate_argnums=donated)
 
     def place(self, rows: Examples, axis: int) -> Batch:
         """This host's rows of a batch, with the examples along `axis`, as its part of the global batch."""
-        spec = PartitionSpec(*[None] * axis, AXIS)
+        spec = _rows(axis)
         if self.mode == "jit":
             sharding = NamedSharding(self.mesh, spec)
             return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in rows.items()}
@@ -111,6 +118,20 @@ class Parallel:
         return _with_keys(
             jax.tree.map(lambda x: jax.make_array_from_process_local_data(whole, x), _plain(state)), state
         )
+
+    def shares(self, state: TrainState) -> TrainState:
+        """The state as a checkpointer takes it: of several hosts, each writes its share of one state."""
+        if hosts() == 1:
+            return local(state)
+        if self.mode == "jit":
+            return state
+        whole = NamedSharding(self.mesh, PartitionSpec())
+
+        def join(x: jax.Array) -> jax.Array:
+            pieces = [shard.data for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape, whole, pieces)
+
+        return _with_keys(jax.tree.map(lambda x: join(jax.random.key_data(x) if _is_key(x) else x), state), state)
 
 
 def of(config: ConfigDict) -> Parallel:
@@ -144,8 +165,13 @@ def local(tree: T) -> T:
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
+def _rows(axis: int | None) -> PartitionSpec:
+    """Examples along an axis, each device with its own; or the same everywhere."""
+    return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS)
+
+
 def _named(network: nn.Module) -> nn.Module:
-    """A network whose batch normalizations share their moments under `pmap`; without an `axis_name` it has none."""
+    """A network whose batch normalizations share their moments; one without an `axis_name` has none."""
     return network.clone(axis_name=AXIS) if hasattr(network, "axis_name") else network
 
 

@@ -80,15 +80,15 @@ def make_train_step(
             real_scores, variables, logits = apply(gan.critic, variables, real, label)
             fake_scores, variables, _ = apply(gan.critic, variables, fake, label)
         else:  # one pass over both is faster
-            both = None if label is None else interleave(label, label)
-            scores, variables, logits = apply(gan.critic, variables, interleave(real, fake), both)
-            real_scores, fake_scores = scores[::2], scores[1::2]
-            logits = None if logits is None else logits[::2]
+            both = None if label is None else jnp.concatenate([label, label])
+            scores, variables, logits = apply(gan.critic, variables, jnp.concatenate([real, fake]), both)
+            real_scores, fake_scores = jnp.split(scores, 2)
         constraint, metrics = gan.constraint.loss(
             lambda x: apply(gan.critic, variables, x, label)[0], real, fake, epsilon
         )
         loss = gan.game.critic_loss(real_scores, fake_scores) + constraint
-        if logits is not None and label is not None:  # of the real examples
+        if logits is not None and label is not None:
+            logits = logits[: label.shape[0]]  # of the real examples
             class_loss = games.class_loss(logits, label)
             loss += gan.critic_class_weight * class_loss
             accuracy = jnp.mean(logits.argmax(-1) == label, dtype=jnp.float32)
@@ -246,16 +246,8 @@ def apply(
     return output, variables | {name: changed[name] for name in changed if name != "intermediates"}, logits
 
 
-def interleave(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`[a₀, b₀, a₁, b₁, …]`, of `[B, ...]` each. Where devices share the batch, each keeps the examples that it has.
-
-    One after the other, the rows of both would have to change their devices.
-    """
-    return jnp.stack([a, b], 1).reshape(-1, *a.shape[1:])
-
-
 def take(batch: Batch, part: draws.Integer, parts: int) -> Batch:
-    """Of `[B, ...]` the examples `part`, `part + parts`, …: from every device's own, where devices share the batch."""
+    """Of `[B, ...]` the examples `part`, `part + parts`, …"""
     if parts == 1:
         return batch
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:])[:, part], batch)

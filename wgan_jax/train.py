@@ -44,7 +44,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
         if parallel.first_host():
             start, state = _lead(config, workdir, gan, devices, interrupt)
         else:
-            start, state = _assist(config, gan, devices, interrupt)
+            start, state = _assist(config, workdir, gan, devices, interrupt)
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
     step = int(state.step)
     if start == config.steps:
@@ -59,7 +59,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
 def _lead(
     config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
 ) -> tuple[int, TrainState]:
-    """The whole run, or the part of the first of several hosts: it alone reads and writes the run's folder.
+    """The whole run, or the part of the first of several hosts: it writes all but the others' shares of checkpoints.
 
     Returns the iteration that it began after, and the state at its end.
     """
@@ -84,15 +84,17 @@ def _lead(
     return start, state
 
 
-def _assist(config: ConfigDict, gan: Gan, devices: Parallel, interrupt: Interrupt) -> tuple[int, TrainState]:
-    """The part of the other hosts, which need not see the run's folder; returns what `_lead` returns."""
+def _assist(
+    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
+) -> tuple[int, TrainState]:
+    """The part of the other hosts; returns what `_lead` returns."""
     train_data = data.load(config, "train", cache=config.data.cache)
     state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
     start = int(state.step)
     if start == config.steps:
         return start, state
-    with _clear_errors():
-        state = loop.assist(config, gan, devices, state, train_data, interrupt)
+    with Checkpointer(workdir) as checkpointer, _clear_errors():
+        state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
     parallel.wait_for_all("saved")
     return start, state
 
@@ -131,7 +133,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "A file with get_config().")
-    flags.DEFINE_string("workdir", None, "The run's folder; of several hosts, the first one's.")
+    flags.DEFINE_string("workdir", None, "The run's folder, which all hosts must see.")
     flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes.")
     flags.DEFINE_integer("num_processes", None, "How many processes share the run.", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
