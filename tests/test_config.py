@@ -82,6 +82,9 @@ BAD = [
     ("ema_decay", 1.0),
     ("ema_decay", float("nan")),
     ("steps_per_dispatch", 0),
+    ("microbatches", 0),
+    ("microbatches", 2.0),
+    ("parallel.mode", "vmap"),
     ("warmup.n_critic", -1),
     ("data.size", -8),
     ("data.channels", 0),
@@ -224,6 +227,11 @@ def test_a_missing_key_is_named():
         ({"data__name": "folder:x", "data__size": 0}, "config.data.size = 0: folder:x has images"),
         ({"data__name": "tfds:x", "data__channels": 4}, "config.data.channels = 4"),
         ({"data__size": 50, "critic__network": "dcgan"}, "config.data.size = 50: .* a DCGAN needs"),
+        ({"microbatches": 3}, "batch_size = 8: must be divisible by config.microbatches = 3; 6 and 9 are the nearest"),
+        (
+            {"microbatches": 2, "generator__network": "dcgan", "generator__norm": "batch"},
+            "config.generator.norm = 'batch' takes its moments of the whole batch",
+        ),
         ({"warmup__n_critic": 1}, "at least config.n_critic = 2"),
         ({"report__wasserstein_exact": True}, "in so many dimensions"),
         ({"report__best": "wasserstein_exact"}, "no such metric"),
@@ -249,6 +257,13 @@ def test_integers_pass_for_floats():
 def test_json_round_trip(decay, steps):
     c = tiny_config(ema_decay=decay, steps=steps)
     assert config.differences(config.from_json(config.to_json(c)), c) == []
+
+
+def test_where_a_run_runs_is_no_difference():
+    assert config.differences(default(), tiny_config(microbatches=2)) == config.differences(default(), tiny_config())
+    moved = default()
+    moved.parallel.mode, moved.microbatches = "pmap", 4
+    assert config.differences(default(), moved) == []
 
 
 def test_differences_name_both_values():

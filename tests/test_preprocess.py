@@ -109,18 +109,23 @@ def test_what_the_critic_sees(dequantise, flip, rng):
         flipped = np.asarray(draws.flips(state.key, 7, 1, index))
         assert 0 < flipped.sum() < 8
         expected[flipped] = expected[flipped][:, :, ::-1]
-    seen = prepare(gan, state.key, 7, 1, jnp.asarray(images))
+    seen = prepare(gan, state.key, 7, 1, jnp.arange(len(images)), jnp.asarray(images))
     assert seen.dtype == jnp.float32
     np.testing.assert_allclose(seen, expected, atol=1e-6)
     floats = jnp.asarray(expected, jnp.float32)
-    assert prepare(gan, state.key, 7, 1, floats) is floats
+    assert prepare(gan, state.key, 7, 1, jnp.arange(len(floats)), floats) is floats
 
 
 def test_a_step_on_bytes_is_the_step_on_what_the_critic_sees(rng):
     plain, state = small()
     gan = dataclasses.replace(plain, dequantise=True, flip=True)
     images = pictures(rng)
-    floats = np.stack([prepare(gan, state.key, 0, update, jnp.asarray(row)) for update, row in enumerate(images)])
+    floats = np.stack(
+        [
+            prepare(gan, state.key, 0, update, jnp.arange(len(row)), jnp.asarray(row))
+            for update, row in enumerate(images)
+        ]
+    )
     train_step = jax.jit(wgan_jax.make_train_step(gan))
     expected, expected_metrics = train_step(state, {"image": floats})
     result, metrics = train_step(state, {"image": images})
@@ -133,7 +138,7 @@ def test_a_step_on_bytes_is_the_step_on_what_the_critic_sees(rng):
 def test_other_integers_are_refused():
     plain, state = small()
     with pytest.raises(ValueError, match="int32"):
-        prepare(plain, state.key, 0, 0, jnp.zeros((8, 8, 8, 1), jnp.int32))
+        prepare(plain, state.key, 0, 0, jnp.arange(8), jnp.zeros((8, 8, 8, 1), jnp.int32))
 
 
 def test_the_estimate_takes_bytes(rng):

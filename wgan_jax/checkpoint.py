@@ -6,9 +6,10 @@ found before anything is read; one that a kill left unsealed is guarded by the c
 A checkpoint is data: nothing in it is executed.
 """
 
-import contextlib
 import hashlib
 import json
+import math
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,22 +37,22 @@ class Checkpointer:
     """Writes the checkpoints of one run under `workdir/checkpoints/<step>`.
 
     The newest `keep` stay, and the one where the metric `best`, if it is named, was lowest.
+    All hosts of a run must save the same steps, each with its part of the state; the first one tidies up.
     Writing goes on in the background; leaving the `with` block waits for it. What a killed run left unfinished is
     cleaned up at the start.
     """
 
     def __init__(self, workdir: Path, keep: int = 3, best: str = ""):
-        policies = ocp.training.preservation_policies
-        policy: Any = policies.LatestN(keep)
-        if best:
-            lowest = policies.BestN(
-                get_metric_fn=lambda metrics: -metrics[best], n=1, keep_checkpoints_without_metrics=False
-            )
-            policy = policies.AnyPreservationPolicy([policy, lowest])
-        self._best = best
+        self._workdir, self._keep, self._best = workdir, keep, best
         self._folder = folder(workdir).absolute()
-        self._checkpointer = ocp.training.Checkpointer(
-            self._folder, preservation_policy=policy, cleanup_tmp_directories=True
+        self._first = jax.process_index() == 0
+        if self._first:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for path in self._folder.iterdir():
+                if not path.name.isdecimal():
+                    shutil.rmtree(path)
+        self._values = (
+            {step: value(self._folder / str(step), best) for step in steps(workdir)} if best and self._first else {}
         )
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._writing: Future[None] | None = None
@@ -64,8 +65,6 @@ class Checkpointer:
             self.wait()
         finally:
             self._writer.shutdown()
-            with contextlib.suppress(Exception):  # it raises again what `wait` has raised
-                self._checkpointer.close()
 
     def save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
         """Copies the state to the host, and lets a thread write it while the run goes on.
@@ -79,15 +78,18 @@ class Checkpointer:
           UserError: if the checkpoint before this one could not be written.
         """
         self.wait()
-        record = {"format": FORMAT, "arrays": describe(state)}
-        ranked = {self._best: metrics[self._best]} if metrics and self._best in metrics else None
-        response = self._checkpointer.save_async(
-            step, state, force=True, overwrite=True, custom_metadata=record, metrics=ranked
-        )
+        record: dict[str, Any] = {"format": FORMAT, "arrays": describe(state)}
+        if metrics and self._best in metrics:
+            record["metrics"] = {self._best: metrics[self._best]}
+            self._values[step] = metrics[self._best]
+        path = self._folder / str(step)
+        response = ocp.save_async(path, state, checkpointable_name="state", overwrite=True, custom_metadata=record)
 
         def finish() -> None:
             response.result()
-            seal(self._folder / str(step))
+            if self._first:
+                seal(path)
+                self._prune()
 
         self._writing = self._writer.submit(finish)
 
@@ -106,6 +108,34 @@ class Checkpointer:
                 f"a checkpoint in {self._folder} could not be written: {_short(error)}; the ones before it are whole: "
                 "free the disk or mend the permissions, and start again to go on with the run"
             ) from error
+
+    def _prune(self) -> None:
+        """Deletes the checkpoints that are not to be kept."""
+        there = steps(self._workdir)
+        kept = there[: self._keep]
+        if self._best:
+            kept += [min(there, key=lambda step: self._values.get(step, math.inf))]
+        for step in set(there) - set(kept):
+            path = self._folder / str(step)
+            shutil.rmtree(path.rename(path.with_suffix(".deleted")))
+
+
+def value(path: Path, metric: str) -> float:
+    """What a metric was at a checkpoint; infinite if that is not known."""
+    try:
+        with alone():
+            record = ocp.metadata(path).custom_metadata or {}
+        return float(dict(record["metrics"])[metric])
+    except Exception:  # a damaged checkpoint, or one that was saved without
+        return math.inf
+
+
+def alone() -> ocp.Context:
+    """Keeps orbax to this host: the first one of a run reads a checkpoint, and tells the others."""
+    here = jax.process_index()
+    return ocp.Context(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+    )
 
 
 def folder(workdir: Path) -> Path:
@@ -130,7 +160,8 @@ def load(workdir: Path, step: int, gan: Gan) -> TrainState:
     path = folder(workdir) / str(step)
     check_seal(path)
     try:
-        record = ocp.metadata(path.absolute()).custom_metadata or {}
+        with alone():
+            record = ocp.metadata(path.absolute()).custom_metadata or {}
         arrays = dict(record["arrays"])
     except Exception as error:
         raise Damaged(f"its metadata cannot be read: {_short(error)}") from error
@@ -138,7 +169,8 @@ def load(workdir: Path, step: int, gan: Gan) -> TrainState:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = ocp.load(path.absolute(), abstract_state(gan), checkpointable_name="state")
+            with alone():
+                state = ocp.load(path.absolute(), abstract_state(gan), checkpointable_name="state")
     except Exception as error:
         raise Damaged(f"its arrays cannot be read: {_short(error)}") from error
     if describe(state) != arrays:
@@ -231,7 +263,7 @@ def restore(workdir: str | Path) -> tuple[Gan, TrainState]:
 
 def abstract_state(gan: Gan) -> TrainState:
     """Shapes, types and placement of a state, without its arrays."""
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda key: init_state(gan, key), jax.random.key(0))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
 

@@ -28,6 +28,7 @@ def default() -> ConfigDict:
     c.game = "wasserstein"  # or minimax, non_saturating, least_squares
     c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
     c.ema_decay = 0.999  # of the generator's average, which is sampled; 0 turns it off
+    c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same result
     c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
 
     c.warmup = ConfigDict()  # more critic updates while the critic is young (WGAN's code: 100, 25, 500)
@@ -66,6 +67,9 @@ def default() -> ConfigDict:
     c.constraint.one_sided = False  # penalise only norms above the target
     c.constraint.bound = 0.01  # clip: every critic parameter stays in [−bound, bound]
     c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
+
+    c.parallel = ConfigDict()
+    c.parallel.mode = "jit"  # how several devices share a batch: jit over a mesh, or pmap; the same result
 
     c.report = ConfigDict()  # intervals in generator iterations
     c.report.every = 100  # held-out estimate, progress line, TensorBoard
@@ -151,6 +155,7 @@ RULES: dict[str, Rule] = {
     "game": _one_of(*GAMES),
     "precision": _one_of("float32", "bfloat16"),
     "ema_decay": _between(0, 1),
+    "microbatches": _between(1, 2**16),
     "steps_per_dispatch": _between(1, 2**16),
     "warmup.n_critic": _between(0, 2**16),
     "warmup.steps": _between(0, 2**31),
@@ -174,6 +179,7 @@ RULES: dict[str, Rule] = {
     "constraint.target": _at_least(0),
     "constraint.bound": _POSITIVE,
     "constraint.order": _one_of("after", "before"),
+    "parallel.mode": _one_of("jit", "pmap"),
     "report.every": _between(1, 2**31),
     "report.samples_every": _between(1, 2**31),
     "report.checkpoint_every": _between(1, 2**31),
@@ -286,12 +292,33 @@ def _check_pairs(c: ConfigDict) -> None:
             f"config.report.wasserstein_exact = True: {c.data.name} has images, and in so many dimensions the distance "
             "of two samples says little of that of their distributions; use False, or a toy: data set"
         )
+    _check_microbatches(c)
     if c.report.best:
         _check_best(c)
     if c.warmup.n_critic and c.warmup.n_critic < c.n_critic:
         raise UserError(
             f"config.warmup.n_critic = {c.warmup.n_critic}: must be 0 (off) or at least config.n_critic = {c.n_critic}"
         )
+
+
+def _check_microbatches(c: ConfigDict) -> None:
+    for name, player in (("generator", c.generator), ("critic", c.critic)):
+        if c.microbatches > 1 and player.norm == "batch":
+            raise UserError(
+                f"config.microbatches = {c.microbatches}: config.{name}.norm = 'batch' takes its moments of the whole "
+                "batch, and a microbatch has only a part of it; use 1, or 'layer' or 'none'"
+            )
+    if c.batch_size % c.microbatches:
+        raise UserError(
+            f"config.batch_size = {c.batch_size}: must be divisible by config.microbatches = {c.microbatches}; "
+            f"{multiples(c.batch_size, c.microbatches)}"
+        )
+
+
+def multiples(size: int, unit: int) -> str:
+    """A hint at the multiples of `unit` that are nearest to a batch size which is none."""
+    low = size // unit * unit
+    return f"the nearest that works is {unit}" if not low else f"{low} and {low + unit} are the nearest that work"
 
 
 def _check_best(c: ConfigDict) -> None:
@@ -325,11 +352,15 @@ def from_json(text: str) -> ConfigDict:
     return ConfigDict(values)
 
 
+PLACE = ("microbatches", "parallel.mode")
+"""Settings of where a run runs, not of what it computes: it may go on with others."""
+
+
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """One line per key whose value differs between two configs."""
+    """One line per key whose value differs between two configs, but for those of `PLACE`."""
     before, after = dict(flatten(old)), dict(flatten(new))
     return [
         f"config.{key}: {before.get(key, 'absent')!r} there, {after.get(key, 'absent')!r} here"
-        for key in sorted(before.keys() | after.keys())
+        for key in sorted((before.keys() | after.keys()) - set(PLACE))
         if before.get(key, before) != after.get(key, after)
     ]

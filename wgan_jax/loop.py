@@ -1,35 +1,37 @@
 """The training loop: batches in, states through, records and pictures out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax import data, transport
+from wgan_jax import data, parallel, transport
 from wgan_jax.checkpoint import Checkpointer
 from wgan_jax.data import batches
 from wgan_jax.errors import UserError
 from wgan_jax.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
 from wgan_jax.gan import Gan
 from wgan_jax.interrupt import Interrupt
+from wgan_jax.parallel import Parallel
 from wgan_jax.plan import Segment, segments
 from wgan_jax.report.events import Events
 from wgan_jax.report.gallery import draw_samples
 from wgan_jax.report.progress import Progress
 from wgan_jax.report.records import Record, Records
 from wgan_jax.state import TrainState, finite
-from wgan_jax.step import Metrics, make_train_step, repeat
+from wgan_jax.step import Batch, Metrics, repeat
 
-Dispatch = Callable[[TrainState, data.Examples, Segment], tuple[TrainState, Metrics]]
+Dispatch = Callable[[TrainState, Batch, Segment], tuple[TrainState, Metrics]]
 
 
 def run(
     config: ConfigDict,
     workdir: Path,
     gan: Gan,
+    devices: Parallel,
     state: TrainState,
     train_data: data.Source,
     held_out: data.Source,
@@ -41,14 +43,8 @@ def run(
     Raises:
       UserError: if the run diverges; the checkpoints before that are kept.
     """
-    start, report, length = int(state.step), config.report, config.steps_per_dispatch
-    intervals = (report.every, report.samples_every, report.checkpoint_every)
-    plan = list(segments(start, config.steps, length, gan.schedule, intervals))
-    per_step = batches.dataset(
-        train_data, gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=config.steps
-    )
-    stream = batches.prefetch(batches.stack(per_step, plan, length), jax.device_put)
-    dispatch = make_careful_dispatch(gan) if config.debug.nans else make_dispatch(gan)
+    start, report = int(state.step), config.report
+    plan, stream, dispatch = prepare(config, gan, devices, start, train_data)
     estimate = jax.jit(make_estimate(gan))
     fixed = {"training_estimate": fixed_set(train_data), "held_out_estimate": fixed_set(held_out)}
     points = held_out.read(np.arange(FIXED_IMAGES if report.wasserstein_exact else 0))["image"]
@@ -82,54 +78,119 @@ def run(
 
         if start == 0:
             draw_samples(workdir, gan, state, sample_key, 0, held_out)
+        state = devices.replicate(state)
         previous: tuple[Segment, Metrics, Metrics, jax.Array | None] | None = None
-        for segment, batch in zip(plan, progress.waiting(stream), strict=True):
+        for number, (segment, batch) in enumerate(zip(plan, progress.waiting(stream), strict=True)):
             state, metrics = dispatch(state, batch, segment)
-            step = segment.stop
+            here, step = parallel.local(state), segment.stop
             reported = step % report.every == 0
-            estimates = {name: estimate(state, examples) for name, examples in fixed.items()} if reported else {}
-            fake = fakes(state) if reported and report.wasserstein_exact else None
+            estimates = {name: estimate(here, examples) for name, examples in fixed.items()} if reported else {}
+            fake = fakes(here) if reported and report.wasserstein_exact else None
             # Only now, with the next iterations under way, wait for the numbers of the last ones.
             if previous:
                 write(*previous)
             previous = (segment, metrics, estimates, fake)
             if step % report.samples_every == 0:
-                draw_samples(workdir, gan, state, sample_key, step, held_out)
-            last = step == config.steps or interrupt.signal is not None
+                draw_samples(workdir, gan, here, sample_key, step, held_out)
+            last = step == config.steps or interrupt.stops(number)
             if last or step % report.checkpoint_every == 0:
                 record = write(*previous)
                 previous = None
-                check_state(state)
+                check_state(here)
                 log.flush()
-                checkpointer.save(step, state, record)
+                checkpointer.save(step, devices.shares(state), record)
             elif reported:
-                check_state(state)
+                check_state(here)
             if last:
                 break
-    return state
+    return here
 
 
-def make_dispatch(gan: Gan) -> Dispatch:
+def assist(
+    config: ConfigDict,
+    gan: Gan,
+    devices: Parallel,
+    state: TrainState,
+    train_data: data.Source,
+    checkpointer: Checkpointer,
+    interrupt: Interrupt,
+) -> TrainState:
+    """What `run` is to the other hosts: they compute, and save their share of each checkpoint.
+
+    Raises:
+      UserError: if the run diverges.
+    """
+    plan, stream, dispatch = prepare(config, gan, devices, int(state.step), train_data)
+    state, report = devices.replicate(state), config.report
+    previous: tuple[Segment, Metrics] | None = None
+
+    def check(segment: Segment, metrics: Metrics) -> None:
+        values = {name: np.asarray(value) for name, value in metrics.items()}
+        for i, step in enumerate(range(segment.start + 1, segment.stop + 1)):
+            check_numbers({"step": step} | {name: float(value[i]) for name, value in values.items()})
+
+    for number, (segment, batch) in enumerate(zip(plan, stream, strict=True)):
+        state, metrics = dispatch(state, batch, segment)
+        if previous:
+            check(*previous)
+        previous = (segment, metrics)
+        last = segment.stop == config.steps or interrupt.stops(number)
+        if last or segment.stop % report.checkpoint_every == 0:
+            check(*previous)
+            previous = None
+        if last or segment.stop % report.every == 0 or segment.stop % report.checkpoint_every == 0:
+            check_state(parallel.local(state))
+        if last or segment.stop % report.checkpoint_every == 0:
+            checkpointer.save(segment.stop, devices.shares(state))
+        if last:
+            break
+    return parallel.local(state)
+
+
+def prepare(
+    config: ConfigDict, gan: Gan, devices: Parallel, start: int, train_data: data.Source
+) -> tuple[list[Segment], Iterator[Batch], Dispatch]:
+    """The segments of a run from `start` on, the batch of each on its way to the devices, and what to do with it."""
+    report, length = config.report, config.steps_per_dispatch
+    intervals = (report.every, report.samples_every, report.checkpoint_every)
+    plan = list(segments(start, config.steps, length, gan.schedule, intervals))
+    per_step = batches.dataset(
+        train_data,
+        gan.schedule,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        host=jax.process_index(),
+        hosts=parallel.hosts(),
+    )
+    # [K, n_critic, B, …]
+    stream = batches.prefetch(batches.stack(per_step, plan, length), lambda rows: devices.place(rows, axis=2))
+    dispatch = make_careful_dispatch if config.debug.nans else make_dispatch
+    return plan, stream, dispatch(gan, devices, config.microbatches)
+
+
+def make_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dispatch:
     """All iterations of a segment in one compiled call; metrics have shape `[K]`, with K the batch's first axis.
 
     The state that goes in is given away.
     """
-    train_steps = jax.jit(repeat(make_train_step(gan)), donate_argnums=0)
+    train_step = devices.train_step(gan, microbatches=microbatches)
+    train_steps = devices.compile(repeat(train_step), (None, 2, None), donate=True)
 
-    def dispatch(state: TrainState, batch: data.Examples, segment: Segment) -> tuple[TrainState, Metrics]:
+    def dispatch(state: TrainState, batch: Batch, segment: Segment) -> tuple[TrainState, Metrics]:
         return train_steps(state, batch, segment.stop - segment.start)
 
     return dispatch
 
 
-def make_careful_dispatch(gan: Gan) -> Dispatch:
+def make_careful_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dispatch:
     """One call an iteration, without loops and with no state given away: JAX runs it again, operation by operation.
 
     So it can name the one that makes a NaN.
     """
-    train_step = jax.jit(make_train_step(gan, unroll=True))
+    train_step = devices.compile(devices.train_step(gan, microbatches=microbatches, unroll=True), (None, 1))
 
-    def dispatch(state: TrainState, batch: data.Examples, segment: Segment) -> tuple[TrainState, Metrics]:
+    def dispatch(state: TrainState, batch: Batch, segment: Segment) -> tuple[TrainState, Metrics]:
         rows = []
         for i in range(segment.stop - segment.start):
             state, metrics = train_step(state, {name: values[i] for name, values in batch.items()})

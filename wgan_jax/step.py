@@ -1,7 +1,8 @@
 """One generator iteration as one pure function (arXiv 1704.00028, Algorithm 1; arXiv 1701.07875, Algorithm 1)."""
 
+import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,21 @@ Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
+class Placement(NamedTuple):
+    """Where the examples of the global batch are. As it stands, the step has all of them in hand."""
+
+    numbers: Callable[[int], jax.Array] = jnp.arange
+    """Of n examples in hand, their numbers in the global batch: `[n]` int32."""
+    mean: Callable[[Any], Any] = lambda tree: tree
+    """From means over the examples in hand, the means over the global batch: any tree of floats."""
+
+
+IN_HAND = Placement()
+
+
+def make_train_step(
+    gan: Gan, *, unroll: bool = False, microbatches: int = 1, placement: Placement = IN_HAND
+) -> TrainStep:
     """A pure `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
 
     It does one critic update for each row of the batch's first axis, each on its own real examples, latents and
@@ -44,8 +59,15 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
     `unroll` writes the critic's updates out one after another instead of in a loop: the same numbers, and
     `n_critic` times the compilation.
 
+    `microbatches` cuts every batch into so many parts, and adds up their gradients one part after another: the same
+    numbers, up to the order of a sum, in less memory. Batch normalization would take its moments of a part alone, so
+    it is refused.
+
+    `placement` is for `wgan_jax.parallel`, where devices share a batch.
+
     Raises (when traced):
-      ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8, or lacks labels.
+      ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8, or lacks labels,
+        or cannot be cut into microbatches.
     """
     critic_optimizer = optax.with_extra_args_support(gan.critic_optimizer)
     generator_optimizer = optax.with_extra_args_support(gan.generator_optimizer)
@@ -87,32 +109,44 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
             metrics["generator_class_loss"] = class_loss
         return loss, (metrics | {"generator_loss": loss}, variables)
 
-    def update_critic(
-        state: TrainState, critic: Player, real: jax.Array, label: Label, update: jax.Array
-    ) -> tuple[Player, Metrics]:
-        index = jnp.arange(real.shape[0])
-        real = prepare(gan, state.key, state.step, update, real)
-        latents = draws.critic_latents(state.key, state.step, update, index, gan.latent_dim)
-        epsilon = draws.epsilon(state.key, state.step, update, index)
-        fake, _, _ = apply(gan.generator, state.generator.variables, latents, label)
+    def numbers(size: int, part: draws.Integer) -> jax.Array:
+        return placement.numbers(size // microbatches) * microbatches + part
 
+    def update_critic(state: TrainState, critic: Player, batch: Batch, update: jax.Array) -> tuple[Player, Metrics]:
         params, before = gan.constraint.before(critic.params)
-        (_, (metrics, variables)), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
-            params, critic, real, fake, label, epsilon
-        )
+
+        def gradient_of(part: draws.Integer) -> tuple[Any, Metrics, dict[str, Any]]:
+            rows = take(batch, part, microbatches)
+            index = numbers(batch["image"].shape[0], part)
+            real = prepare(gan, state.key, state.step, update, index, rows["image"])
+            latents = draws.critic_latents(state.key, state.step, update, index, gan.latent_dim)
+            epsilon = draws.epsilon(state.key, state.step, update, index)
+            label = rows.get("label")
+            fake, _, _ = apply(gan.generator, state.generator.variables, latents, label)
+            (_, (metrics, variables)), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
+                params, critic, real, fake, label, epsilon
+            )
+            return gradient, metrics, statistics(variables)
+
+        gradient, metrics, variables = placement.mean(mean_of(gradient_of, microbatches, unroll))
         updates, opt_state = critic_optimizer.update(gradient, critic.opt_state, params, step=state.step)
         params, after = gan.constraint.after(optax.apply_updates(params, updates))
         metrics |= before | after | {"critic_grad_norm": optax.tree.norm(gradient)}
         return Player(variables | {"params": params}, opt_state), metrics
 
     def update_generator(state: TrainState, critic: Player, size: int) -> tuple[Player, Metrics]:
-        index = jnp.arange(size)
-        latents = draws.generator_latents(state.key, state.step, index, gan.latent_dim)
-        label = draws.generator_labels(state.key, state.step, index, gan.num_classes) if gan.num_classes else None
         generator = state.generator
-        (_, (metrics, variables)), gradient = jax.value_and_grad(generator_loss, has_aux=True)(
-            generator.params, generator, critic, latents, label
-        )
+
+        def gradient_of(part: draws.Integer) -> tuple[Any, Metrics, dict[str, Any]]:
+            index = numbers(size, part)
+            latents = draws.generator_latents(state.key, state.step, index, gan.latent_dim)
+            label = draws.generator_labels(state.key, state.step, index, gan.num_classes) if gan.num_classes else None
+            (_, (metrics, variables)), gradient = jax.value_and_grad(generator_loss, has_aux=True)(
+                generator.params, generator, critic, latents, label
+            )
+            return gradient, metrics, statistics(variables)
+
+        gradient, metrics, variables = placement.mean(mean_of(gradient_of, microbatches, unroll))
         updates, opt_state = generator_optimizer.update(
             gradient, generator.opt_state, generator.params, step=state.step
         )
@@ -128,17 +162,20 @@ def make_train_step(gan: Gan, *, unroll: bool = False) -> TrainStep:
                 f"{', '.join(map(str, gan.image_shape))}]"
             )
         n_critic, batch_size = real.shape[:2]
+        check_microbatches(state, batch_size, microbatches)
         label = labels(gan, batch)
+        batch = {"image": real} if label is None else {"image": real, "label": label}
 
         critic = state.critic
         metrics: Metrics = {}
         if unroll:
             for update in range(n_critic):
-                row = None if label is None else label[update]
-                critic, metrics = update_critic(state, critic, real[update], row, jnp.int32(update))
+                critic, metrics = update_critic(
+                    state, critic, jax.tree.map(operator.itemgetter(update), batch), jnp.int32(update)
+                )
         else:
             critic, metrics = jax.lax.scan(
-                lambda critic, row: update_critic(state, critic, *row), critic, (real, label, jnp.arange(n_critic))
+                lambda critic, row: update_critic(state, critic, *row), critic, (batch, jnp.arange(n_critic))
             )
             metrics = jax.tree.map(lambda values: values[-1], metrics)
 
@@ -177,14 +214,16 @@ def batch_shapes(gan: Gan, n_critic: int, batch_size: int) -> dict[str, jax.Shap
     return shapes
 
 
-def prepare(gan: Gan, key: jax.Array, step: draws.Integer, update: draws.Integer, real: jax.Array) -> jax.Array:
+def prepare(
+    gan: Gan, key: jax.Array, step: draws.Integer, update: draws.Integer, index: jax.Array, real: jax.Array
+) -> jax.Array:
     """The real examples of a critic update `[B, *image_shape]` as the critic sees them, float32.
 
-    Bytes are brought to [−1, 1], dequantised and flipped as the GAN has it; floats stay as they are.
+    Bytes are brought to [−1, 1], dequantised and flipped as the GAN has it; floats stay as they are. `index [B]` has
+    the examples' numbers in the global batch.
     """
     if real.dtype != jnp.uint8:
         return preprocess.to_range(real)
-    index = jnp.arange(real.shape[0])
     if gan.dequantise:
         real = preprocess.dequantise(real, draws.dequantisation(key, step, update, index, real.shape[1:]))
     if gan.flip:
@@ -205,6 +244,40 @@ def apply(
     sown = traverse_util.flatten_dict(changed.get("intermediates", {}))
     logits = next((values[-1] for path, values in sown.items() if path[-1] == "logits"), None)
     return output, variables | {name: changed[name] for name in changed if name != "intermediates"}, logits
+
+
+def take(batch: Batch, part: draws.Integer, parts: int) -> Batch:
+    """Of `[B, ...]` the examples `part`, `part + parts`, …"""
+    if parts == 1:
+        return batch
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:])[:, part], batch)
+
+
+def mean_of(function: Callable[[draws.Integer], Any], parts: int, unroll: bool) -> Any:
+    """The mean of `function(part)`, a tree of floats, over the parts, one after another."""
+    if parts == 1:
+        return function(0)
+    total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, 0))
+    add = lambda part, total: jax.tree.map(jnp.add, total, function(part))  # noqa: E731
+    if unroll:
+        for part in range(parts):
+            total = add(part, total)
+    else:
+        total = jax.lax.fori_loop(0, parts, add, total)
+    return jax.tree.map(lambda x: x / parts, total)
+
+
+def statistics(variables: dict[str, Any]) -> dict[str, Any]:
+    """A network's variables without its parameters."""
+    return {name: values for name, values in variables.items() if name != "params"}
+
+
+def check_microbatches(state: TrainState, batch_size: int, microbatches: int) -> None:
+    """Raises `ValueError` if batches of this size cannot be cut into so many parts."""
+    if batch_size % microbatches:
+        raise ValueError(f"a batch of {batch_size} cannot be cut into {microbatches} microbatches of one size")
+    if microbatches > 1 and any("batch_stats" in player.variables for player in (state.generator, state.critic)):
+        raise ValueError("batch normalization needs the whole batch: use microbatches = 1, or another normalization")
 
 
 def repeat(train_step: TrainStep) -> Callable[..., tuple[TrainState, Metrics]]:

@@ -5,21 +5,27 @@
 A run's folder holds `config.json`, `metrics.jsonl` (a line per generator iteration), `tensorboard/`,
 `checkpoints/`, `samples/` (from the same latents through training) and `plots/`. SIGTERM and Ctrl-C end the iteration
 under way, save, and exit with code 0 or 130; the same command goes on from there.
+
+All devices share each batch. On several hosts the same command runs on each: on Cloud TPU and under Slurm they find
+each other; elsewhere add `--coordinator_address=HOST:PORT --num_processes=N --process_id=I`.
 """
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from wgan_jax import checkpoint, command, data, loop
+from wgan_jax import checkpoint, command, data, loop, parallel
 from wgan_jax.checkpoint import Checkpointer
 from wgan_jax.errors import UserError
-from wgan_jax.gan import build
+from wgan_jax.gan import Gan, build
 from wgan_jax.interrupt import Interrupt
+from wgan_jax.parallel import Parallel
 from wgan_jax.report.gallery import draw_plots
 from wgan_jax.state import TrainState, init_state
 from wgan_jax.workdir import claimed, disk_errors
@@ -32,35 +38,80 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
       UserError: for every mistake that the user can mend.
     """
     gan = build(config)
-    held_out = data.load(config, "held_out")
-    train_data = data.load(config, "train", cache=config.data.cache)
-    interrupt = interrupt or Interrupt()
+    devices = parallel.of(config)
+    interrupt = interrupt or Interrupt(shared=parallel.hosts() > 1)
+    with parallel.lost_hosts():
+        if parallel.first_host():
+            start, state = _lead(config, workdir, gan, devices, interrupt)
+        else:
+            start, state = _assist(config, workdir, gan, devices, interrupt)
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
-    with claimed(workdir, config), disk_errors(workdir):
-        found = checkpoint.newest(workdir, gan, warn=lambda line: print(line, file=sys.stderr))
-        start, state = found or (0, init_state(gan, jax.random.key(config.seed)))
-        checkpoint.set_aside(workdir, beyond=start)
-        if start == config.steps:
-            print(f"finished already: all {start:,} iterations are done; {pictures}")
-            return state
-        if start:
-            print(f"resuming {workdir} after iteration {start:,}", flush=True)
-        with Checkpointer(workdir, keep=config.report.checkpoints, best=config.report.best) as checkpointer:
-            try:
-                state = loop.run(config, workdir, gan, state, train_data, held_out, checkpointer, interrupt)
-            except FloatingPointError as error:
-                raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}, {_place(error)}") from error
-            except (MemoryError, jax.errors.JaxRuntimeError) as error:
-                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-                    raise UserError("not enough memory; lower config.batch_size or the networks' widths") from error
-                raise
-        draw_plots(workdir, gan.game.estimate_name)
     step = int(state.step)
-    if step < config.steps:
+    if start == config.steps:
+        print(f"finished already: all {start:,} iterations are done; {pictures}")
+    elif step < config.steps:
         print(f"stopped and saved after iteration {step:,} of {config.steps:,}; the same command resumes; {pictures}")
     else:
         print(f"done: {step:,} iterations; {pictures}", flush=True)
     return state
+
+
+def _lead(
+    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
+) -> tuple[int, TrainState]:
+    """The whole run, or the part of the first of several hosts: it writes all but the others' shares of checkpoints.
+
+    Returns the iteration that it began after, and the state at its end.
+    """
+    held_out = data.load(config, "held_out")
+    train_data = data.load(config, "train", cache=config.data.cache)
+    with claimed(workdir, config), disk_errors(workdir):
+        found = checkpoint.newest(workdir, gan, warn=lambda line: print(line, file=sys.stderr))
+        start, state = found or (0, init_state(gan, jax.random.key(config.seed)))
+        checkpoint.set_aside(workdir, beyond=start)
+        state = parallel.from_first_host(config, state)
+        if start == config.steps:
+            return start, state
+        if start:
+            print(f"resuming {workdir} after iteration {start:,}", flush=True)
+        with (
+            Checkpointer(workdir, keep=config.report.checkpoints, best=config.report.best) as checkpointer,
+            _clear_errors(),
+        ):
+            state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
+        parallel.wait_for_all("saved")
+        draw_plots(workdir, gan.game.estimate_name)
+    return start, state
+
+
+def _assist(
+    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
+) -> tuple[int, TrainState]:
+    """The part of the other hosts; returns what `_lead` returns."""
+    train_data = data.load(config, "train", cache=config.data.cache)
+    state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
+    start = int(state.step)
+    if start == config.steps:
+        return start, state
+    with Checkpointer(workdir) as checkpointer, _clear_errors():
+        state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
+    parallel.wait_for_all("saved")
+    return start, state
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turns what a computation may end with, through the user's settings, into one clear `UserError`."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}, {_place(error)}") from error
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise UserError(
+                "not enough memory; raise config.microbatches, or lower config.batch_size or the networks' widths"
+            ) from error
+        raise
 
 
 def _place(error: BaseException) -> str:
@@ -71,16 +122,21 @@ def _place(error: BaseException) -> str:
 
 
 def main() -> None:
-    config = flags.FLAGS.config
-    jax.config.update("jax_debug_nans", bool(config.get("debug", {}).get("nans", False)))
-    with Interrupt() as interrupt:
-        train(config, Path(flags.FLAGS.workdir), interrupt)
+    f = flags.FLAGS
+    build(f.config)  # a mistake in the settings is told before the other hosts are looked for
+    jax.config.update("jax_debug_nans", f.config.debug.nans)
+    parallel.initialize(f.coordinator_address, f.num_processes, f.process_id)
+    with Interrupt(shared=parallel.hosts() > 1) as interrupt, parallel.leaving_no_host_behind():
+        train(f.config, Path(f.workdir), interrupt)
     sys.exit(interrupt.exit_code)
 
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "A file with get_config().")
-    flags.DEFINE_string("workdir", None, "The run's folder.")
+    flags.DEFINE_string("workdir", None, "The run's folder, which all hosts must see.")
+    flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes.")
+    flags.DEFINE_integer("num_processes", None, "How many processes share the run.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
     flags.mark_flags_as_required(["config", "workdir"])
     command.use_compilation_cache()
     command.run(main)

@@ -1,0 +1,87 @@
+"""A step compiled for TPU slices, on a machine without one. Each compilation takes a minute."""
+
+import importlib.util
+import json
+
+import pytest
+
+from wgan_jax import UserError, aot, flops
+from wgan_jax.gan import build
+from wgan_jax.parallel import Parallel
+
+from .commands import ROOT, command, run
+from .conftest import tiny_config
+from .test_commands import assert_one_line
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="the compiler is in libtpu")
+
+
+def images(network, **changes):
+    """A convolutional GAN; compilation takes the longer, the more layers there are, and as long for few channels."""
+    both = {f"{player}__network": network for player in ("generator", "critic")}
+    return tiny_config(data__name="tfds:fashion_mnist", latent_dim=16, **both, **changes)
+
+
+@pytest.mark.parametrize("topology", ["v5e:3x3", "v9:1x1", "v5e", "4x4", ""])
+def test_an_unknown_slice_is_an_error_that_lists_the_known(topology):
+    with pytest.raises(UserError, match=r"no such slice.*v4: 2x2x1, .*v5e: 1x1, 2x2, .*16x16; v5p: .*v6e: "):
+        aot.slice_devices(topology)
+
+
+def test_a_batch_that_a_slice_cannot_share_is_an_error_before_anything_is_compiled():
+    done = run(command("aot", f"--config={ROOT / 'configs' / 'digits.py'}", "--topology=v5e:16x16"))
+    if importlib.util.find_spec("libtpu"):
+        assert_one_line(done, "config.batch_size = 64: must be divisible by 256 devices", "256")
+    else:
+        assert_one_line(done, "pip install", "[aot]")
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_nothing_grows_with_the_slice(tmp_path):
+    """64 examples a device on 1 and on 16: the same work and memory, and only sums are exchanged."""
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from tests.test_aot import images\n"
+        "def get_config():\n"
+        "    return images('dcgan', data__size=16, generator__norm='batch', n_critic=3)\n"
+    )
+    one, many = (
+        json.loads(
+            run(command("aot", f"--config={config}", f"--topology={topology}", f"--global-batch={n}", "--json")).stdout
+        )
+        for topology, n in (("v5e:1x1", 64), ("v5e:4x4", 1024))
+    )
+    assert (one["devices"], many["devices"]) == (1, 16)
+    assert one["collectives"] == {}
+    assert many["flops"] == one["flops"]
+    assert abs(many["temporary_bytes"] - one["temporary_bytes"]) <= 0.02 * one["peak_bytes"]
+    assert set(many["collectives"]) == {"all-reduce"}
+    # Of the paper's networks at 16×16: 5×5 kernels and biases, widths 8 and 16, a generator's scales and offsets.
+    critic = 25 * 8 + 8 + 25 * 8 * 16 + 16 + 4 * 4 * 16 + 1
+    generator = 16 * 4 * 4 * 16 + 4 * 4 * 16 + 25 * 16 * 8 + 8 + 25 * 8 + 1 + 2 * (16 + 8)
+    gradients = 4 * (3 * critic + generator)
+    # Two moments of 16 and of 8 features: in each critic update once, in the generator's also backwards. And metrics.
+    moments = 4 * 2 * (16 + 8) * (3 + 2)
+    assert gradients < many["collectives"]["all-reduce"]["bytes"] <= gradients + moments + 400
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny_config(
+            batch_size=256,
+            **{f"{p}__{k}": v for p in ("critic", "generator") for k, v in (("width", 512), ("depth", 3))},
+        ),
+        images("dcgan", data__size=16, batch_size=64, generator__width=64, critic__width=64),
+        images("resnet", data__size=16, batch_size=16, generator__width=128, critic__width=128),
+    ],
+    ids=["mlp", "dcgan", "resnet"],
+)
+def test_a_tpu_computes_little_more_than_is_needed(config):
+    gan = build(config)
+    _, devices = aot.slice_devices("v5e:1x1")
+    costs = aot.lower(gan, Parallel(tuple(devices)), 1, config.batch_size).compile().cost_analysis()
+    assert costs["flops"] <= 1.05 * flops.of_step(gan, config.batch_size, 1)

@@ -1,0 +1,159 @@
+"""Walks small runs over the devices that this process sees, and saves where they end: for `test_parallel.py`.
+
+python -m tests.trajectories OUT.npz VARIANT,VARIANT,… MODE:DEVICES,… [ADDRESS COUNT INDEX]
+"""
+
+import dataclasses
+import json
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import wgan_jax
+from wgan_jax import aot, constraints, hlo, parallel
+from wgan_jax.data import batches
+from wgan_jax.data.source import ArraySource
+from wgan_jax.networks import dcgan, mlp
+from wgan_jax.networks.layers import Norm
+from wgan_jax.schedule import CriticSchedule
+from wgan_jax.state import named_arrays
+from wgan_jax.step import repeat
+
+STEPS, N_CRITIC, BATCH, LATENT = 5, 2, 16, 3
+SHAPE = (2, 2, 1)
+
+
+class Generator(nn.Module):
+    norm: str = "batch"
+    dtype: str = "float32"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, z, label=None, *, train=False):
+        # No bias, whose gradient a batch norm makes 0 but for rounding: Adam would make that a step.
+        h = nn.Dense(6, use_bias=False, dtype=self.dtype)(z)
+        h = nn.tanh(Norm(self.norm, dtype=self.dtype, axis_name=self.axis_name)(h, train=train))
+        return nn.Dense(4, dtype=self.dtype)(h).reshape(-1, *SHAPE).astype(jnp.float32)
+
+
+class Critic(nn.Module):
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train=False):
+        h = nn.leaky_relu(nn.Dense(8, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
+        return nn.Dense(1, dtype=self.dtype)(h)[:, 0].astype(jnp.float32)
+
+
+def adam():
+    return optax.adam(1e-3, b1=0.5, b2=0.9)
+
+
+def small(**changes):
+    gan = wgan_jax.Gan(
+        generator=Generator(),
+        critic=Critic(),
+        image_shape=SHAPE,
+        latent_dim=LATENT,
+        generator_optimizer=adam(),
+        critic_optimizer=adam(),
+        generator_batch_multiple=2,
+        dequantise=True,
+        flip=True,
+    )
+    return dataclasses.replace(gan, **changes)
+
+
+def images(**changes):
+    return small(
+        generator=dcgan.Generator((8, 8, 1), width=2), critic=dcgan.Critic(width=2), image_shape=(8, 8, 1), **changes
+    )
+
+
+def rmsprop():
+    return optax.rmsprop(1e-3, decay=0.99, eps=1e-8, eps_in_sqrt=False)
+
+
+def conditional(kind):
+    return small(
+        generator=mlp.Generator(SHAPE, width=6, depth=1, num_classes=4),
+        critic=mlp.Critic(width=8, depth=1, conditioning=kind, num_classes=4),
+        num_classes=4,
+    )
+
+
+VARIANTS = {
+    "penalty": lambda: (small(), 1),
+    "clipping": lambda: (
+        small(constraint=constraints.clip(0.1), critic_optimizer=rmsprop(), generator_optimizer=rmsprop()),
+        1,
+    ),
+    "microbatches": lambda: (small(generator=Generator(norm="none")), 2),
+    "bfloat16": lambda: (small(generator=Generator(dtype="bfloat16"), critic=Critic(dtype="bfloat16")), 1),
+    "convolutions": lambda: (images(), 1),
+    "auxiliary": lambda: (conditional("auxiliary"), 1),
+    "projection": lambda: (conditional("projection"), 1),
+}
+
+
+def walk(name: str, devices: parallel.Parallel, microbatches: int | None = None) -> dict[str, np.ndarray]:
+    """Every array at the end of a run, and every metric of each of its steps."""
+    gan, parts = VARIANTS[name]()
+    rng = np.random.default_rng(0)
+    shape = (BATCH * N_CRITIC * STEPS, *gan.image_shape)
+    source = ArraySource(rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 4, shape[0]))
+    per_step = batches.dataset(
+        source,
+        CriticSchedule(N_CRITIC),
+        seed=0,
+        batch_size=BATCH,
+        steps=STEPS,
+        host=jax.process_index(),
+        hosts=jax.process_count() if len(devices.devices) > 1 else 1,
+    )
+    stacked = batches.stack(per_step, [(0, 2), (2, 4), (4, 5)], 2)
+    step = devices.train_step(gan, microbatches=parts if microbatches is None else microbatches)
+    steps = devices.compile(repeat(step), (None, 2, None), donate=True)
+    state = devices.replicate(wgan_jax.init_state(gan, jax.random.key(0)))
+    history = []
+    for i, count in enumerate((2, 2, 1)):
+        state, metrics = steps(state, devices.place(stacked[i], axis=2), count)
+        history.append({k: np.asarray(parallel.local(v))[:count] for k, v in metrics.items()})
+    arrays = named_arrays(parallel.local(state))
+    del arrays["key"]
+    end = {k: np.asarray(v) for k, v in arrays.items()}
+    return end | {f"metric {k}": np.concatenate([h[k] for h in history]) for k in history[0]}
+
+
+def exchanged(name: str, devices: parallel.Parallel) -> dict[str, dict[str, int]]:
+    """What the devices exchange in one step."""
+    gan, parts = VARIANTS[name]()
+    compiled = aot.lower(gan, devices, N_CRITIC, BATCH, microbatches=parts).compile()
+    return aot.collectives(hlo.Program(compiled.as_text()).collectives)
+
+
+def main(out: str, variants: str, modes: str, *hosts: str) -> None:
+    if hosts:
+        parallel.initialize(hosts[0], int(hosts[1]), int(hosts[2]))
+    results = {}
+    for variant in variants.split(","):
+        for mode in modes.split(","):
+            kind, _, count = mode.partition(":")
+            devices = parallel.Parallel(tuple(jax.devices()[: int(count)]), kind)
+            for name, value in walk(variant, devices).items():
+                results[f"{variant}|{mode}|{name}"] = value
+            if mode == "jit:8":
+                results[f"{variant}|{mode}|exchanged"] = np.array(json.dumps(exchanged(variant, devices)))
+        if modes.startswith("jit:1"):
+            for name, value in walk(variant, parallel.Parallel(tuple(jax.devices()[:1])), microbatches=1).items():
+                results[f"{variant}|whole|{name}"] = value
+    if parallel.first_host():
+        np.savez(out, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

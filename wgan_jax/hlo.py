@@ -1,0 +1,225 @@
+"""What a compiled program does, read from its text: arithmetic, memory traffic and collectives, with loops counted.
+
+XLA's own cost analysis counts a loop's body once. Here each computation counts as often as it runs, where the loop's
+number of iterations can be read from its condition; a loop whose number is decided at run time counts once.
+"""
+
+import collections
+import functools
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+)
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
+"""Instructions that move nothing by themselves."""
+
+BITS = {"pred": 8, "token": 0, "bf16": 16}
+"""Of the types whose name does not end in their number of bits."""
+
+
+class Shape(NamedTuple):
+    """An array's type and place."""
+
+    bits: int
+    dimensions: tuple[int, ...]
+    memory: int
+    """0 for the main memory; others are on the chip."""
+
+    @property
+    def size(self) -> int:
+        """Of the array, in bytes."""
+        return math.prod(self.dimensions) * self.bits // 8
+
+
+class Instruction(NamedTuple):
+    """One line of a computation."""
+
+    name: str
+    shapes: list[Shape]
+    """Of the result; several for a tuple."""
+    opcode: str
+    operands: list[str]
+    attributes: str
+
+    def attribute(self, pattern: str) -> str:
+        """What a pattern's group finds among the attributes; "" if it is not there."""
+        found = re.search(pattern, self.attributes)
+        return found.group(1) if found else ""
+
+
+class Collective(NamedTuple):
+    """One exchange between devices."""
+
+    kind: str
+    bytes: int
+    """Of its result on one device."""
+    times: int
+    """How often it happens."""
+
+
+class Program:
+    """A compiled program, from its `as_text()`."""
+
+    def __init__(self, text: str):
+        self._computations: dict[str, dict[str, Instruction]] = {}
+        here: dict[str, Instruction] = {}
+        for line in text.splitlines():
+            if line.endswith("{") and not line.startswith(" ") and (name := re.match(r"(?:ENTRY )?%?([^\s(]+) ", line)):
+                here = self._computations[name.group(1)] = {}
+                if line.startswith("ENTRY"):
+                    self._entry = name.group(1)
+            elif instruction := _parse(line):
+                here[instruction.name] = instruction
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of all matrix products and convolutions."""
+        return sum(times * self._flops(name, i) for name, i, times in self._all(fused=True))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that all operations read from the main memory and write to it; an upper bound where they read parts."""
+        return sum(times * self._bytes(name, i) for name, i, times in self._all(fused=False))
+
+    @property
+    def collectives(self) -> list[Collective]:
+        """All exchanges between devices."""
+        return [
+            Collective(i.opcode.removesuffix("-start"), sum(shape.size for shape in i.shapes), times)
+            for _, i, times in self._all(fused=True)
+            if i.opcode.removesuffix("-start") in COLLECTIVES
+        ]
+
+    def _all(self, fused: bool) -> Iterator[tuple[str, Instruction, int]]:
+        """Every instruction that runs, with its computation's name and how often; those within fusions if asked."""
+        for name, times in self._runs(fused).items():
+            for instruction in self._computations[name].values():
+                yield name, instruction, times
+
+    def _runs(self, fused: bool) -> dict[str, int]:
+        runs: dict[str, int] = collections.Counter()
+        ahead = [(self._entry, 1)]
+        while ahead:
+            name, times = ahead.pop()
+            runs[name] += times
+            for i in self._computations[name].values():
+                if i.opcode == "while":
+                    ahead.append((i.attribute(r"body=%?([^\s,]+)"), times * self._iterations(i)))
+                elif i.opcode in ("call", "async-start") or (fused and i.opcode == "fusion"):
+                    ahead.append((i.attribute(r"(?:calls|to_apply)=%?([^\s,]+)"), times))
+                elif i.opcode == "conditional":
+                    branches = i.attribute(r"(?:branch_computations=\{([^}]*)\})") or ", ".join(
+                        [i.attribute(r"true_computation=%?([^\s,]+)"), i.attribute(r"false_computation=%?([^\s,]+)")]
+                    )
+                    ahead += [(branch.strip(" %"), times) for branch in branches.split(",")]
+        return runs
+
+    def _iterations(self, loop: Instruction) -> int:
+        known = loop.attribute(r'"known_trip_count":\{"n":"(\d+)"')
+        if known:
+            return int(known)
+        condition = self._computations[loop.attribute(r"condition=%?([^\s,]+)")]
+        bounds = [int(i.attributes) for i in condition.values() if i.opcode == "constant" and i.attributes.isdecimal()]
+        return bounds[0] if len(bounds) == 1 else 1
+
+    def _flops(self, computation: str, i: Instruction) -> int:
+        if i.opcode not in ("dot", "convolution"):
+            return 0
+        lhs, rhs = (self._computations[computation][name].shapes[0].dimensions for name in i.operands)
+        output = i.shapes[0].dimensions
+        if i.opcode == "dot":
+            axes = i.attribute(r"lhs_contracting_dims=\{([\d,]*)\}")
+            return 2 * math.prod(output) * math.prod(lhs[int(a)] for a in axes.split(",") if a)
+        labels = i.attribute(r"dim_labels=(\S+?)(?:,|$)")
+        at_lhs, at_rhs, at_output = re.split("_|->", labels)
+        spatial = [c for c in at_rhs if c.isdecimal()]
+        window = i.attribute(r"window=\{([^}]*)\}")
+        pairs = 1
+        for n, axis in enumerate(sorted(spatial)):
+            sizes = lhs[at_lhs.index(axis)], rhs[at_rhs.index(axis)], output[at_output.index(axis)]
+            pairs *= _pairs(*sizes, {key: value.split("x")[n] for key, value in _window(window)})
+        others = output[at_output.index("b")] * output[at_output.index("f")] * rhs[at_rhs.index("i")]
+        return 2 * pairs * others
+
+    def _bytes(self, computation: str, i: Instruction) -> int:
+        if i.opcode in FREE or i.opcode.endswith("-done"):
+            return 0
+        if i.opcode.endswith("-start"):  # what arrives, read and written
+            ends = [i.shapes[0], *self._given(computation, i)[:1]]
+            return sum(i.shapes[0].size for end in ends if not end.memory)
+        return sum(shape.size for shape in [*i.shapes, *self._given(computation, i)] if not shape.memory)
+
+    def _given(self, computation: str, i: Instruction) -> list[Shape]:
+        here = self._computations[computation]
+        return list(itertools.chain.from_iterable(here[name].shapes for name in i.operands if name in here))
+
+
+def _window(text: str) -> list[tuple[str, str]]:
+    return [(key, value) for key, _, value in (part.partition("=") for part in text.split())]
+
+
+@functools.cache
+def _valid(size: int, taps: int, positions: int, stride: int, low: int, dilation: int, spread: int) -> int:
+    reach = (size - 1) * dilation
+    count = 0
+    for position in range(positions):
+        places = (position * stride + tap * spread - low for tap in range(taps))
+        count += sum(0 <= place <= reach and place % dilation == 0 for place in places)
+    return count
+
+
+def _pairs(size: int, taps: int, positions: int, window: dict[str, str]) -> int:
+    """Pairs of an output position and a tap that meet a pixel: neither padding nor a hole of a dilation."""
+    stride, dilation, spread = (int(window.get(key, 1)) for key in ("stride", "lhs_dilate", "rhs_dilate"))
+    low = int(window.get("pad", "0_0").split("_")[0])
+    return _valid(size, taps, positions, stride, low, dilation, spread)
+
+
+def _parse(line: str) -> Instruction | None:
+    found = re.match(r"\s+(?:ROOT )?%?(\S+) = ", line)
+    if not found:
+        return None
+    rest = line[found.end() :]
+    end = _closing(rest) + 1 if rest.startswith("(") else rest.index(" ")
+    shapes, rest = _shapes(rest[:end]), rest[end:].lstrip()
+    opcode, _, rest = rest.partition("(")
+    rest = "(" + rest
+    end = _closing(rest)
+    operands, attributes = rest[1:end], rest[end + 1 :].lstrip(", ")
+    if opcode == "constant":
+        return Instruction(found.group(1), shapes, opcode, [], operands)
+    return Instruction(found.group(1), shapes, opcode, re.findall(r"%([^\s,()]+)", operands), attributes)
+
+
+def _closing(text: str) -> int:
+    """Where the parenthesis closes that a text begins with."""
+    depth = 0
+    for place, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if depth == 0:
+            return place
+    raise ValueError(f"no end of {text[:80]!r}")
+
+
+def _shapes(text: str) -> list[Shape]:
+    found = re.findall(r"([a-z]\w*)\[([\d,]*)\](?:\{([^{}]*)\})?", text)
+    return [_shape(kind, dimensions, layout) for kind, dimensions, layout in found]
+
+
+def _shape(kind: str, dimensions: str, layout: str) -> Shape:
+    number = re.search(r"[a-z](\d+)", kind)
+    bits = BITS[kind] if kind in BITS else int(number.group(1)) if number else 0
+    memory = re.search(r"S\((\d+)\)", layout)
+    sizes = tuple(int(n) for n in dimensions.split(",") if n)
+    return Shape(bits, sizes, int(memory.group(1)) if memory else 0)
