@@ -4,8 +4,9 @@ Command:  python -m wgan_jax.train --config=configs/digits_conditional.py --work
           python -m wgan_jax.sample --workdir=runs/digits_conditional --by_class --num=10
 Machine:  2 CPU cores
 Time:     3 minutes of one core; 5 minutes of wall time on a busy machine
-Expect:   a support-vector machine, trained on the real training digits, agrees with the class that was asked for on 99 %
-          of 1,000 samples, as it does on held-out digits: `python -m wgan_jax.evaluate --workdir=runs/digits_conditional`
+Expect:   a support-vector machine, trained on the real training digits, agrees with the class that was asked for on
+          99 % of 1,000 samples, as it does on held-out digits: the class agreement that
+          `python -m wgan_jax.evaluate --workdir=runs/digits_conditional` prints
 
 The papers have no such run. Networks and optimizers are those of `digits.py`; the classes are learned as in WGAN-GP's
 CIFAR-10 code (arXiv 1704.00028, `gan_cifar_resnet.py`): an auxiliary head of the critic (ACGAN, arXiv 1610.09585).

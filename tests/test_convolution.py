@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from wgan_jax.networks import dcgan
+from wgan_jax.networks import dcgan, winograd
 from wgan_jax.networks.convolution import (
     Conv,
     ConvTranspose,
@@ -62,7 +62,7 @@ def compare(x, w, y, strides):
 SIZE = st.integers(1, 9)
 KERNEL = st.integers(1, 6)
 STRIDE = st.integers(1, 3)
-CHANNELS = st.integers(1, 4)
+CHANNELS = st.sampled_from([1, 3, 8, 9])  # few and many: forms of their own
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
@@ -247,3 +247,26 @@ def test_transposed_module_is_the_adjoint_of_the_module():
     forward = down.apply({"params": {"kernel": kernel, "bias": jnp.zeros(4)}}, x)
     backward = up.apply({"params": {"kernel": kernel, "bias": jnp.zeros(3)}}, y)
     np.testing.assert_allclose(jnp.vdot(forward, y), jnp.vdot(x, backward), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_winograds_sums_are_those_of_the_filter(kernel, stride):
+    x, w, y = winograd.matrices(kernel, stride)
+    form = np.einsum("np,ni,nq->piq", x, w, y)  # how input p, tap i and output q meet
+    p, i, q = np.indices(form.shape)
+    np.testing.assert_array_equal(form, p == stride * q + i)
+    assert len(x) <= 2 * kernel  # never more products than without
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "strides"),
+    [((8, 8), (5, 5), (2, 2)), ((7, 4), (3, 3), (1, 1)), ((5, 9), (4, 6), (2, 3)), ((1, 2), (7, 2), (1, 2))],
+)
+def test_the_forms_of_fewer_products_are_xlas(size, kernel, strides):
+    x, w, y = arrays((2, *size, 9), (*kernel, 9, 8), strides)
+    assert_close(conv(x, w, strides), reference(x, w, strides))
+    theirs = jax.linear_transpose(lambda x: reference(x, w, strides), x)(y)[0]
+    assert_close(input_gradient(y, w, size, strides), theirs)
+    theirs = jax.linear_transpose(lambda w: reference(x, w, strides), w)(y)[0]
+    assert_close(kernel_gradient(x, y, kernel, strides), theirs)

@@ -6,7 +6,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan, build
 from wgan_jax.lipschitz import clip_weights, gradient_penalty
 from wgan_jax.sampling import sample
-from wgan_jax.state import Player, TrainState, init_state
+from wgan_jax.state import Player, TrainState, init_state, named_arrays
 from wgan_jax.step import make_train_step
 from wgan_jax.version import __version__
 
@@ -23,6 +23,7 @@ __all__ = [
     "gradient_penalty",
     "init_state",
     "make_train_step",
+    "named_arrays",
     "restore",
     "sample",
 ]

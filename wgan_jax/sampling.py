@@ -96,7 +96,8 @@ def _checked(gan: Gan, label: int | ArrayLike | None, num: int) -> np.ndarray:
     given = np.asarray(label)
     if given.shape not in ((), (num,)) or not np.issubdtype(given.dtype, np.integer):
         raise UserError(
-            f"label has type {given.dtype} and shape {given.shape}: must be one class, or one for each of {num} examples"
+            f"label has type {given.dtype} and shape {given.shape}: must be one class, or one for each of {num} "
+            "examples"
         )
     wrong = given[(given < 0) | (given >= gan.num_classes)]
     if wrong.size:

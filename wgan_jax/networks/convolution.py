@@ -20,6 +20,8 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jax import lax
 
+from wgan_jax.networks import winograd
+
 Pair = tuple[int, int]
 
 
@@ -111,6 +113,11 @@ def _conv_xla(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | N
 # Along one axis: with input row r = s·m + phase, tap i meets output row m + d where r + low − i = s·(m + d).
 
 
+def _fewer_products(dtype: Dtype, kernel: Sequence[int], channels: int) -> bool:
+    """Whether Winograd's products are the faster form: matrices wide enough, and no bfloat16 to round their sums."""
+    return dtype == jnp.float32 and kernel[0] > 1 and channels >= 8
+
+
 def _phases(kernel: int, stride: int, low: int, rows: int) -> list[list[Pair]]:
     """For each phase of the input rows the pairs `(i, d)`: through tap i, row m meets output row m + d."""
     taps = [[(i, (phase + low - i) // stride) for i in range(kernel)] for phase in range(stride)]
@@ -151,6 +158,8 @@ def _split_rows(x: jax.Array, stride: int) -> jax.Array:
 def _conv_cpu(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | None = None) -> jax.Array:
     (kh, kw), size = w.shape[:2], x.shape[1:3]
     padding = padding or _same(size, (kh, kw), strides)
+    if _fewer_products(x.dtype, (kh, kw), x.shape[-1]):
+        return winograd.conv(x, w, strides, padding)
     # XLA's fast convolution has no bfloat16, and XLA swaps the operands if the kernel is the larger, which misses it.
     if x.dtype != jnp.bfloat16 and kh <= size[0] and kw <= size[1]:
         return _conv_xla(x, w, strides, padding)
@@ -166,6 +175,8 @@ def _conv_cpu(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | N
 
 def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -> jax.Array:
     padding = _same(size, w.shape[:2], strides)
+    if _fewer_products(y.dtype, w.shape[:2], w.shape[2]):
+        return winograd.input_gradient(y, w, size, strides, padding)
     if strides == (1, 1):
         return _conv_cpu(y, w[::-1, ::-1].swapaxes(2, 3), strides, [p[::-1] for p in padding])
     rows, columns = (
@@ -185,6 +196,8 @@ def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -
 def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair) -> jax.Array:
     (kh, kw), (sh, sw) = kernel_size, strides
     padding = _same(x.shape[1:3], kernel_size, strides)
+    if _fewer_products(x.dtype, kernel_size, x.shape[-1]):
+        return winograd.kernel_gradient(x, y, kernel_size, strides, padding)
     if (kh - sh) * x.shape[-1] <= y.shape[-1]:  # Few channels: unfolding x alone copies least.
         u = _unfold(_unfold(x, 2, 3, kw, sw, padding[1]), 1, 3, kh, sh, padding[0])
         return _dot(u, y, (0, 1, 2), (0, 1, 2))

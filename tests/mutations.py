@@ -1,0 +1,228 @@
+"""Shows that the tests bite: puts each defect of `test_defects.py` into a copy of the package, and its test must fail.
+
+    python -m tests.mutations [part of a test's name]
+
+A mutation names its test, a file, a text that occurs in it exactly once, and what stands there instead. Without
+mutation every test must pass. An error is raised when a text is not found, when a test of the list has no mutation,
+and when a test passes, or fails by anything but an assertion, with its defect in.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+DEFECTS = "tests/test_defects.py"
+
+
+class Mutation(NamedTuple):
+    test: str
+    file: str
+    old: str
+    new: str
+
+
+MUTATIONS = [
+    Mutation(
+        "test_one_epsilon_for_the_whole_batch",
+        "draws.py",
+        "jax.random.uniform(key, (), jnp.float32))(keys)",
+        "jax.random.uniform(key, (), jnp.float32))(jnp.repeat(keys[:1], len(keys)))",
+    ),
+    Mutation(
+        "test_epsilon_per_pixel",
+        "lipschitz.py",
+        "epsilon = epsilon.reshape(epsilon.shape + (1,) * (real.ndim - 1))",
+        "epsilon = jax.random.uniform(jax.random.key(0), real.shape)",
+    ),
+    Mutation(
+        "test_epsilon_from_a_normal_distribution",
+        "draws.py",
+        "jax.random.uniform(key, (), jnp.float32)",
+        "jax.random.normal(key, (), jnp.float32)",
+    ),
+    Mutation(
+        "test_norm_over_one_axis_of_an_image_or_a_sequence",
+        "lipschitz.py",
+        "axis=tuple(range(1, gradient.ndim))",
+        "axis=1",
+    ),
+    Mutation("test_norm_over_the_whole_batch", "lipschitz.py", "axis=tuple(range(1, gradient.ndim))", "axis=None"),
+    Mutation(
+        "test_nan_where_the_gradient_is_zero",
+        "lipschitz.py",
+        "jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)",
+        "jnp.sqrt(squares)",
+    ),
+    Mutation("test_penalty_that_is_not_squared", "lipschitz.py", "jnp.mean(jnp.square(", "jnp.mean(jnp.abs("),
+    Mutation(
+        "test_lambda_of_the_toy_script_on_images",
+        "constraints.py",
+        "return weight * penalty",
+        "return 0.1 * weight * penalty",
+    ),
+    Mutation(
+        "test_lambda_of_the_toy_script_on_images",
+        "config.py",
+        "c.constraint.weight = 10.0",
+        "c.constraint.weight = 0.1",
+    ),
+    Mutation("test_penalty_computed_and_never_added", "step.py", "fake_scores) + constraint", "fake_scores)"),
+    Mutation(
+        "test_penalty_with_an_optimizer_step_of_its_own",
+        "step.py",
+        " critic_optimizer.update(",
+        " (lambda g, s, *a, **k: critic_optimizer.update(g, critic_optimizer.update(g, s, *a, **k)[1], *a, **k))(",
+    ),
+    Mutation(
+        "test_batch_norm_in_a_critic_under_a_penalty",
+        "config.py",
+        'c.constraint.kind == "gradient_penalty" and c.critic.norm == "batch"',
+        "False",
+    ),
+    Mutation(
+        "test_the_same_noise_for_all_critic_updates",
+        "draws.py",
+        "Stream.CRITIC_LATENTS, step, update, index",
+        "Stream.CRITIC_LATENTS, step, 0, index",
+    ),
+    Mutation(
+        "test_the_same_real_batch_for_all_critic_updates",
+        "step.py",
+        'real = batch["image"]\n',
+        'batch = jax.tree.map(lambda x: jnp.repeat(x[:1], len(x), 0), batch)\n        real = batch["image"]\n',
+    ),
+    Mutation(
+        "test_the_same_real_batch_for_all_critic_updates",
+        "data/batches.py",
+        "source.read(index)",
+        "source.read(np.tile(index[: len(index) // updates], updates))",
+    ),
+    Mutation(
+        "test_the_same_key_for_latents_and_epsilon",
+        "draws.py",
+        "Stream.EPSILON, step, update, index",
+        "Stream.CRITIC_LATENTS, step, update, index",
+    ),
+    Mutation(
+        "test_the_generators_latents_reused_from_the_critic",
+        "draws.py",
+        "Stream.GENERATOR_LATENTS, step, 0, index",
+        "Stream.CRITIC_LATENTS, step, 0, index",
+    ),
+    Mutation(
+        "test_the_generator_steps_on_every_nth_batch_only",
+        "step.py",
+        "optax.apply_updates(generator.params, updates)",
+        "jax.tree.map(lambda w, u: jnp.where(state.step % 5 == 0, w + u, w), generator.params, updates)",
+    ),
+    Mutation(
+        "test_warm_up_configured_and_never_used",
+        "gan.py",
+        "CriticSchedule(config.n_critic, config.warmup.n_critic, config.warmup.steps, config.warmup.every)",
+        "CriticSchedule(config.n_critic)",
+    ),
+    Mutation(
+        "test_warm_up_configured_and_never_used",
+        "schedule.py",
+        "return self.warmup if self.warmup and (step < self.warmup_steps or every) else self.n_critic",
+        "return self.n_critic",
+    ),
+    Mutation(
+        "test_bilinear_up_sampling",
+        "networks/resnet.py",
+        "jnp.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)",
+        'jax.image.resize(x, (B, 2 * H, 2 * W, C), "bilinear")',
+    ),
+    Mutation(
+        "test_bilinear_up_sampling",
+        "networks/resnet.py",
+        "y = input_gradient(x, kernel, (2 * x.shape[1], 2 * x.shape[2]), (2, 2))",
+        'y = jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")\n'
+        '                y = conv(y, self.get_variable("params", "kernel"))',
+    ),
+    Mutation(
+        "test_half_the_width",
+        "networks/resnet.py",
+        "enumerate(widths[1:], 1)",
+        "enumerate([width // 2 for width in widths[1:]], 1)",
+    ),
+    Mutation("test_half_the_width", "networks/resnet.py", "multiple * self.width,", "multiple * self.width // 2,"),
+]
+
+
+def tests() -> list[str]:
+    """Names of the list's tests."""
+    return re.findall(r"^def (test_\w+)", (ROOT / DEFECTS).read_text(), re.MULTILINE)
+
+
+def mutated(mutation: Mutation) -> str:
+    """The text of the mutated file; ValueError if there is not exactly one place for the mutation."""
+    text = (ROOT / "wgan_jax" / mutation.file).read_text()
+    if text.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.test}: {text.count(mutation.old)} times in {mutation.file}: {mutation.old}")
+    return text.replace(mutation.old, mutation.new)
+
+
+def copy(folder: pathlib.Path, mutation: Mutation | None) -> None:
+    """The package and its tests in a folder, with a mutation."""
+    for name in ("wgan_jax", "tests", "configs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", folder)
+    if mutation:
+        (folder / "wgan_jax" / mutation.file).write_text(mutated(mutation))
+
+
+def pytest(folder: pathlib.Path, test: str) -> tuple[int, str]:
+    """Exit code and output of one of the list's tests, or of all for "", in a copy."""
+    selected = f"{DEFECTS}::{test}" if test else DEFECTS
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short", selected],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def complaint(mutation: Mutation | None) -> str:
+    """What is wrong with a mutation, or with the tests where there is none; "" if nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        copy(folder, mutation)
+        code, output = pytest(folder, mutation.test if mutation else "")
+    if mutation is None:
+        return f"a test fails without mutation:\n{output}" if code else ""
+    title = f"{mutation.test}, mutated in {mutation.file}"
+    if code == 0:
+        return f"{title}: passes"
+    if code != 1 or not re.search(r"^E +(assert|AssertionError|Failed: DID NOT RAISE)", output, re.MULTILINE):
+        return f"{title}: fails by something else than its assertion\n{output}"
+    return ""
+
+
+def check(part: str = "") -> list[str]:
+    """All complaints."""
+    chosen = [mutation for mutation in MUTATIONS if part in mutation.test]
+    missing = sorted(set(tests()) ^ {mutation.test for mutation in MUTATIONS})
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = []
+        for mutation, text in zip([None, *chosen], pool.map(complaint, [None, *chosen]), strict=True):
+            title = f"{mutation.test}, {mutation.file}" if mutation else "all tests, without mutation"
+            print("BAD " if text else "ok  ", title, flush=True)
+            found += [text] * bool(text)
+    return [f"{name}: in one of the tests and the mutations only" for name in missing] + found
+
+
+if __name__ == "__main__":
+    if complaints := check(*sys.argv[1:]):
+        sys.exit("\n".join(complaints))
+    print("Every test passes, and fails with its defect put in.")
