@@ -296,5 +296,6 @@ def test_no_slow_convolution_is_left_in_a_configs_step(config):
     gan = build(config)
     state = jax.eval_shape(lambda: init_state(gan, jax.random.key(0)))
     batch = batch_shapes(gan, 2, 4)
-    text = jax.jit(make_train_step(gan)).lower(state, batch).compile().as_text()
-    assert slow_convolutions(text) == []
+    lowered = jax.jit(make_train_step(gan)).lower(state, batch)
+    options = {"xla_backend_optimization_level": 0}  # of the machine's code, which is not looked at
+    assert slow_convolutions(lowered.compile(compiler_options=options).as_text()) == []
