@@ -37,7 +37,7 @@ def test_a_batch_that_a_slice_cannot_share_is_an_error_before_anything_is_compil
 
 
 @needs_libtpu
-@pytest.mark.slow
+@pytest.mark.pod
 def test_nothing_grows_with_the_slice(tmp_path):
     """64 examples a device on 1 and on 16: the same work and memory, and only sums are exchanged."""
     config = tmp_path / "config.py"
@@ -68,7 +68,7 @@ def test_nothing_grows_with_the_slice(tmp_path):
 
 
 @needs_libtpu
-@pytest.mark.slow
+@pytest.mark.pod
 @pytest.mark.parametrize(
     "config",
     [
