@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -57,16 +58,14 @@ def run(
         Progress(start, config.steps) as progress,
     ):
 
-        def write(segment: Segment, metrics: Metrics, estimates: Metrics, fake: jax.Array | None) -> Record:
-            values = {name: np.asarray(value) for name, value in metrics.items()}
-            record: Record = {}
-            for i, step in enumerate(range(segment.start + 1, segment.stop + 1)):
-                record = {"step": step} | {name: float(value[i]) for name, value in values.items()}
-                if step == segment.stop:
+        def write(measured: Measured, estimates: Metrics, fake: jax.Array | None) -> Record:
+            segment, record = measured.segment, Record()
+            for record in measured.records():
+                if record["step"] == segment.stop:
                     record |= {name: float(value) for name, value in estimates.items()}
-                if step == segment.stop and fake is not None:
-                    record["wasserstein_exact"] = transport.wasserstein(np.asarray(fake), points)
-                check_numbers(record)
+                    if fake is not None:
+                        record["wasserstein_exact"] = transport.wasserstein(np.asarray(fake), points)
+                    check_numbers(record)
                 log.write(record)
             if estimates:
                 events.write(record)
@@ -79,28 +78,26 @@ def run(
         if start == 0:
             draw_samples(workdir, gan, state, sample_key, 0, held_out)
         state = devices.replicate(state)
-        previous: tuple[Segment, Metrics, Metrics, jax.Array | None] | None = None
+        previous: tuple[Measured, Metrics, jax.Array | None] | None = None
         for number, (segment, batch) in enumerate(zip(plan, progress.waiting(stream), strict=True)):
             state, metrics = dispatch(state, batch, segment)
             here, step = parallel.local(state), segment.stop
-            reported = step % report.every == 0
+            last = step == config.steps or interrupt.stops(number)
+            reported, saved = step % report.every == 0, last or step % report.checkpoint_every == 0
             estimates = {name: estimate(here, examples) for name, examples in fixed.items()} if reported else {}
             fake = fakes(here) if reported and report.wasserstein_exact else None
+            measured = Measured(segment, metrics, finite(here) if reported or saved else {})
             # Only now, with the next iterations under way, wait for the numbers of the last ones.
             if previous:
                 write(*previous)
-            previous = (segment, metrics, estimates, fake)
+            previous = (measured, estimates, fake)
             if step % report.samples_every == 0:
                 draw_samples(workdir, gan, here, sample_key, step, held_out)
-            last = step == config.steps or interrupt.stops(number)
-            if last or step % report.checkpoint_every == 0:
+            if saved:
                 record = write(*previous)
                 previous = None
-                check_state(here)
                 log.flush()
                 checkpointer.save(step, devices.shares(state), record)
-            elif reported:
-                check_state(here)
             if last:
                 break
     return here
@@ -122,26 +119,19 @@ def assist(
     """
     plan, stream, dispatch = prepare(config, gan, devices, int(state.step), train_data)
     state, report = devices.replicate(state), config.report
-    previous: tuple[Segment, Metrics] | None = None
-
-    def check(segment: Segment, metrics: Metrics) -> None:
-        values = {name: np.asarray(value) for name, value in metrics.items()}
-        for i, step in enumerate(range(segment.start + 1, segment.stop + 1)):
-            check_numbers({"step": step} | {name: float(value[i]) for name, value in values.items()})
-
+    previous: Measured | None = None
     for number, (segment, batch) in enumerate(zip(plan, stream, strict=True)):
         state, metrics = dispatch(state, batch, segment)
+        step = segment.stop
+        last = step == config.steps or interrupt.stops(number)
+        reported, saved = step % report.every == 0, last or step % report.checkpoint_every == 0
         if previous:
-            check(*previous)
-        previous = (segment, metrics)
-        last = segment.stop == config.steps or interrupt.stops(number)
-        if last or segment.stop % report.checkpoint_every == 0:
-            check(*previous)
+            previous.check()
+        previous = Measured(segment, metrics, finite(parallel.local(state)) if reported or saved else {})
+        if saved:
+            previous.check()
             previous = None
-        if last or segment.stop % report.every == 0 or segment.stop % report.checkpoint_every == 0:
-            check_state(parallel.local(state))
-        if last or segment.stop % report.checkpoint_every == 0:
-            checkpointer.save(segment.stop, devices.shares(state))
+            checkpointer.save(step, devices.shares(state))
         if last:
             break
     return parallel.local(state)
@@ -213,8 +203,32 @@ def check_numbers(record: Record) -> None:
             raise UserError(f"{name} = {value} at iteration {record['step']}: {DIVERGED}")
 
 
-def check_state(state: TrainState) -> None:
-    """Raises `UserError` if a number of a state is not finite: such a state is never saved."""
-    for name, good in jax.device_get(finite(state)).items():
-        if not good:
-            raise UserError(f"{name} is not finite at iteration {int(state.step)}: {DIVERGED}")
+class Measured(NamedTuple):
+    """What a segment's iterations gave, perhaps before the devices are done with them."""
+
+    segment: Segment
+    metrics: Metrics
+    """Each `[K]`, of which the segment's iterations are the first."""
+    finite: dict[str, jax.Array]
+    """Of the state after them, where it is reported or saved: see `state.finite`."""
+
+    def records(self) -> Iterator[Record]:
+        """The metrics of one iteration after another.
+
+        Raises:
+          UserError: at the first number that is not finite, and at the end if one of the state's is not: such a state
+            is never saved.
+        """
+        values = {name: np.asarray(value) for name, value in self.metrics.items()}
+        for i, step in enumerate(range(self.segment.start + 1, self.segment.stop + 1)):
+            record: Record = {"step": step} | {name: float(value[i]) for name, value in values.items()}
+            check_numbers(record)
+            yield record
+        for name, good in self.finite.items():
+            if not good:
+                raise UserError(f"{name} is not finite at iteration {self.segment.stop}: {DIVERGED}")
+
+    def check(self) -> None:
+        """Raises as `records` does."""
+        for _ in self.records():
+            pass
