@@ -1,11 +1,12 @@
 """Convolutions with fewer multiplications, for the CPU (Winograd 1980; Lavin and Gray 2015, arXiv 1509.09308).
 
-Two neighbouring outputs of a filter with three taps, `y_q = Σ_i x_{q+i} w_i`, take four products instead of six, with
-two taps three instead of four. The form `Σ_q y_q Σ_i x_{q+i} w_i` is then `Σ_n (Xx)_n (Ww)_n (Yy)_n` with small
+Four neighbouring outputs of a filter with three taps, `y_q = Σ_i x_{q+i} w_i`, take six products instead of twelve,
+with two taps five instead of eight. The form `Σ_q y_q Σ_i x_{q+i} w_i` is then `Σ_n (Xx)_n (Ww)_n (Yy)_n` with small
 matrices X, W and Y, and so its partial gradients, the input gradient and the kernel gradient, take as few. Here it
 runs along the rows of images, whose sums are over adjacent memory; each product is a matrix product over columns and
-channels. A 5×5 kernel of stride 2 needs 0.7 of the multiplications, a 3×3 kernel of stride 1 two thirds, a 4×4 kernel
-of stride 2 three quarters. Rounding errors are some 2e-6 of the largest result.
+channels. A 5×5 kernel of stride 2 needs 0.55 of the multiplications, a 3×3 kernel of stride 1 half, a 4×4 kernel of
+stride 2 five eighths; where there are two rows of outputs or less, two are taken together. Rounding errors are some
+2e-6 of the largest result, about those of a plain convolution.
 
 The three functions are those of `wgan_jax.networks.convolution`, for float32.
 """
@@ -13,6 +14,7 @@ The three functions are those of `wgan_jax.networks.convolution`, for float32.
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,101 +23,126 @@ from jax import lax
 
 Pair = tuple[int, int]
 
-# For 1, 2 and 3 taps: X over the inputs, W over the taps, Y over the two outputs, one row for each product.
-_FILTERS: dict[int, tuple[list[list[float]], ...]] = {
-    1: ([[1, 0], [0, 1]], [[1], [1]], [[1, 0], [0, 1]]),
-    2: ([[1, -1, 0], [0, 1, 0], [0, 1, -1]], [[1, 0], [1, 1], [0, 1]], [[1, 0], [1, 1], [0, -1]]),
-    3: (
-        [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-        [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]],
-        [[1, 0], [1, 1], [1, -1], [0, -1]],
-    ),
-}
+POINTS = np.array([0, 1, -1, 2, -1 / 2])
+"""Where polynomials are multiplied; with them rounding errors are small. The last point is infinity."""
+
+
+def _filter(taps: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """X over the inputs, W over the taps, Y over the outputs, one row for each product.
+
+    `Σ_q y_q Σ_i x_{q+i} w_i` is `Σ_k x_k c_k`, where `c(z) = w(z) y(z)`. Lagrange has c's coefficients from its values
+    at some points, and from its highest one.
+    """
+    if taps == 1:
+        return np.eye(outputs), np.ones((outputs, 1)), np.eye(outputs)
+    points = POINTS[: taps + outputs - 2]
+    others = [points[points != point] for point in points]
+    x = [[*np.poly(some)[::-1], 0] for some in others] + [np.poly(points)[::-1]]
+    w = [p ** np.arange(taps) / np.prod(p - some) for p, some in zip(points, others, strict=True)]
+    y = [p ** np.arange(outputs) for p in points]
+    return np.array(x), np.array([*w, np.eye(taps)[-1]]), np.array([*y, np.eye(outputs)[-1]])
+
+
+class Form(NamedTuple):
+    """Of a strided filter's tile, one row for each product."""
+
+    x: np.ndarray
+    """`[n, kernel + (outputs − 1) · stride]`."""
+    w: np.ndarray
+    """`[n, kernel]`."""
+    y: np.ndarray
+    """`[n, outputs]`."""
 
 
 @functools.cache
-def matrices(kernel: int, stride: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """X `[n, kernel + stride]`, W `[n, kernel]` and Y `[n, 2]` for two outputs of a strided filter."""
+def matrices(kernel: int, stride: int, outputs: int) -> Form:
+    """The form of a filter, each phase of the stride with its taps apart."""
     taps = [range(phase, kernel, stride)[i : i + 3] for phase in range(stride) for i in range(0, kernel, 3)]
-    products = [(some, n) for some in taps if some for n in range(len(some) + 1)]
-    x, w, y = (
-        np.zeros((len(products), kernel + stride)),
-        np.zeros((len(products), kernel)),
-        np.zeros((len(products), 2)),
-    )
-    for row, (some, n) in enumerate(products):
-        of_x, of_w, of_y = _FILTERS[len(some)]
-        x[row, [*some, some[-1] + stride]] = of_x[n]
-        w[row, list(some)] = of_w[n]
-        y[row] = of_y[n]
-    return x, w, y
+    filters = [(some, *_filter(len(some), outputs)) for some in taps if some]
+    count = sum(len(of_x) for _, of_x, _, _ in filters)
+    x, w = np.zeros((count, kernel + (outputs - 1) * stride)), np.zeros((count, kernel))
+    row = 0
+    for some, of_x, of_w, _ in filters:
+        rows = slice(row, row := row + len(of_x))
+        x[rows, some[0] : some[-1] + (outputs - 1) * stride + 1 : stride] = of_x
+        w[rows, some[0] : some[-1] + 1 : stride] = of_w
+    return Form(x, w, np.concatenate([of_y for *_, of_y in filters]))
+
+
+def _fewest(kernel: int, stride: int, rows: int) -> Form:
+    """The form that takes the fewest products for so many rows of outputs."""
+    forms = (matrices(kernel, stride, outputs) for outputs in (4, 2))
+    return min(forms, key=lambda form: -(-rows // form.y.shape[1]) * len(form.y))
 
 
 def conv(x: jax.Array, w: jax.Array, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
     """`[B, H, W, C]`, `[kh, kw, C, N]` -> `[B, ceil(H/s), ceil(W/s), N]`."""
     rows = -(-x.shape[1] // strides[0])
-    u = _unfold(_of_inputs(x, w.shape[0], strides[0], padding[0][0]), w.shape[1], strides[1], padding[1])
-    products = _dot(u, _of_taps(w, strides[0]), (4, 5), (1, 2))
-    y = [_sum(products, column) for column in matrices(w.shape[0], strides[0])[2].T]
-    return _interleave(y)[:, :rows]
+    form = _fewest(w.shape[0], strides[0], rows)
+    products = _dot(_of_inputs(x, form, w.shape[1], strides, padding), _apply(form.w, w), (4, 5), (1, 2))
+    y = jnp.moveaxis(_apply(form.y.T, products), 0, 2)
+    return y.reshape(y.shape[0], -1, *y.shape[3:])[:, :rows]
 
 
 def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
     """`[B, ceil(H/s), ceil(W/s), N]`, `[kh, kw, C, N]` -> `[B, H, W, C]`."""
-    products = lax.optimization_barrier(
-        _dot(_of_outputs(y, w.shape[0], strides[0]), _of_taps(w, strides[0]), (4,), (3,))
-    )
+    form = _fewest(w.shape[0], strides[0], y.shape[1])
+    products = lax.optimization_barrier(_dot(_of_outputs(y, form), _apply(form.w, w), (4,), (3,)))
     sums = lax.optimization_barrier(_fold(products, size[1], strides[1], padding[1][0]))
-    (kernel, _), stride, low = w.shape[:2], strides[0], padding[0][0]
-    tiles, x = 2 * stride, matrices(kernel, stride)[0]
-    count = -(-size[0] // tiles)
+    rows = lax.optimization_barrier(_apply(form.x.T, sums))  # [kh + (outputs - 1) * s, B, tiles, W, C]
+    step, low = form.y.shape[1] * strides[0], padding[0][0]
 
-    def row(r: int) -> jax.Array:
-        met = [(n, p) for n, p in zip(*np.nonzero(x), strict=True) if (r + low - p) % tiles == 0]
-        parts = [_shift(sums[n], 1, (r + low - p) // tiles, count) for n, p in met]
-        return _sum(parts, [x[n, p] for n, p in met])
+    def part(first: int) -> jax.Array:
+        some = jnp.moveaxis(rows[first : first + step], 0, 2)
+        some = _pad(some, 2, 0, step - some.shape[2])
+        return _shift(some.reshape(some.shape[0], -1, *some.shape[3:]), 1, low - first, size[0])
 
-    return _interleave([row(r) for r in range(tiles)])[:, : size[0]]
+    return sum((part(first) for first in range(step, len(rows), step)), part(0))
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, size: Pair, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
     """`[B, H, W, C]`, `[B, ceil(H/s), ceil(W/s), N]` -> `[kh, kw, C, N]`."""
-    u = _unfold(_of_inputs(x, size[0], strides[0], padding[0][0]), size[1], strides[1], padding[1])
-    products = _dot(u, _of_outputs(y, size[0], strides[0]), (1, 2, 3), (1, 2, 3))
-    return jnp.stack([_sum(products, column) for column in matrices(size[0], strides[0])[1].T])
+    form = _fewest(size[0], strides[0], y.shape[1])
+    products = _dot(_of_inputs(x, form, size[1], strides, padding), _of_outputs(y, form), (1, 2, 3), (1, 2, 3))
+    return _apply(form.w.T, products)
 
 
-def _of_inputs(x: jax.Array, kernel: int, stride: int, low: int) -> jax.Array:
-    """Xx for every two output rows: `[n, B, tiles, W, C]`."""
-    tiles = -(-x.shape[1] // (2 * stride))
-    reach = 2 * stride * (tiles - 1) + 1
-    x = lax.optimization_barrier(_pad(x, 1, low, reach + kernel + stride - 1 - low - x.shape[1]))
-    rows = [lax.slice_in_dim(x, p, p + reach, 2 * stride, 1) for p in range(kernel + stride)]
-    return lax.optimization_barrier(jnp.stack([_sum(rows, row) for row in matrices(kernel, stride)[0]]))
+def _of_inputs(x: jax.Array, form: Form, kernel: int, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
+    """Xx for every tile of rows, of the columns that each output sees: `[n, B, tiles, ceil(W/s), kw, C]`."""
+    reach, step, (low, _) = form.x.shape[1], form.y.shape[1] * strides[0], padding[0]
+    tiles = -(-x.shape[1] // step)
+    x = _pad(_pad(x, 1, low, step * (tiles - 1) + reach - low - x.shape[1]), 2, *padding[1])
+    ends = x.shape[2:]
+    rows = _take(x.reshape(*x.shape[:2], -1), 1, reach, step)
+    # For each image and tile one small product, so that all copies are of adjacent numbers.
+    of_x = jnp.broadcast_to(form.x.astype(x.dtype), (*rows.shape[:2], *form.x.shape))
+    sums = lax.dot_general(of_x, rows, (((3,), (2,)), ((0, 1), (0, 1))))
+    columns = _take(sums.reshape(*sums.shape[:3], *ends), 3, kernel, strides[1])
+    return lax.optimization_barrier(jnp.moveaxis(columns, 2, 0))
 
 
-def _of_taps(w: jax.Array, stride: int) -> jax.Array:
-    """Ww: `[n, kw, C, N]`."""
-    return jnp.stack([_sum(w, row) for row in matrices(w.shape[0], stride)[1]])
-
-
-def _of_outputs(y: jax.Array, kernel: int, stride: int) -> jax.Array:
-    """Yy for every two rows: `[n, B, tiles, W, N]`."""
-    y = _pad(y, 1, 0, y.shape[1] % 2)
-    rows = [y[:, 0::2], y[:, 1::2]]
-    return lax.optimization_barrier(jnp.stack([_sum(rows, row) for row in matrices(kernel, stride)[2]]))
-
-
-def _unfold(x: jax.Array, kernel: int, stride: int, padding: Pair) -> jax.Array:
-    """The columns that each output sees: `[n, B, tiles, W, C] -> [n, B, tiles, ceil(W/s), kw, C]`."""
-    x = lax.optimization_barrier(_pad(x, 3, *padding))
-    columns = np.arange(0, x.shape[3] - kernel + 1, stride)[:, None] + np.arange(kernel)
+def _take(x: jax.Array, axis: int, window: int, step: int) -> jax.Array:
+    """The windows along an axis, as two axes: of windows, and in each."""
+    index = np.arange(0, x.shape[axis] - window + 1, step)[:, None] + np.arange(window)
     # A gather compiles many times faster than a stack of slices, and runs no slower.
-    return lax.optimization_barrier(jnp.take(x, columns, axis=3, mode="clip"))
+    return lax.optimization_barrier(jnp.take(lax.optimization_barrier(x), index, axis=axis, mode="clip"))
+
+
+def _of_outputs(y: jax.Array, form: Form) -> jax.Array:
+    """Yy for every tile of rows: `[n, B, tiles, W, N]`."""
+    outputs = form.y.shape[1]
+    y = _pad(y, 1, 0, -y.shape[1] % outputs)
+    y = jnp.moveaxis(y.reshape(y.shape[0], -1, outputs, *y.shape[2:]), 2, 0)
+    return _apply(form.y, lax.optimization_barrier(y))
+
+
+def _apply(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+    """The matrix times an array along its first axis. A small product compiles many times faster than written sums."""
+    return lax.dot(matrix.astype(x.dtype), x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
 
 
 def _fold(p: jax.Array, size: int, stride: int, low: int) -> jax.Array:
-    """The transpose of `_unfold`: `[n, B, tiles, ceil(W/s), kw, C] -> [n, B, tiles, W, C]`."""
+    """The sum over what met each column: `[n, B, tiles, ceil(W/s), kw, C] -> [n, B, tiles, W, C]`."""
     kernel, count = p.shape[4], p.shape[3]
 
     def column(c: int) -> jax.Array:
@@ -140,22 +167,6 @@ def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int
     b, axis_b, left_b = merged(b, axes_b)
     p = lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((0,), (0,))))
     return p.reshape(p.shape[0], *left_a, *left_b)
-
-
-def _sum(parts: Sequence[jax.Array] | jax.Array, weights: Sequence[float]) -> jax.Array:
-    """The weighted sum, without the parts of weight 0."""
-    terms = [part if abs(v) == 1 else abs(v) * part for part, v in zip(parts, weights, strict=True) if v]
-    signs = [v < 0 for v in weights if v]
-    total = -terms[0] if signs[0] else terms[0]
-    for term, negative in zip(terms[1:], signs[1:], strict=True):
-        total = total - term if negative else total + term
-    return total
-
-
-def _interleave(rows: Sequence[jax.Array]) -> jax.Array:
-    """Arrays `[B, tiles, ...]`, k of them, as `[B, k · tiles, ...]`, in turn."""
-    x = jnp.stack(rows, 2)
-    return x.reshape(x.shape[0], -1, *x.shape[3:])
 
 
 def _pad(x: jax.Array, axis: int, before: int, after: int) -> jax.Array:
