@@ -29,7 +29,7 @@ Pair = tuple[int, int]
 def conv(x: jax.Array, w: jax.Array, strides: Pair = (1, 1)) -> jax.Array:
     """The convolution: `[B, H, W, C]`, `[kh, kw, C, N]` of one dtype -> `[B, ceil(H/s), ceil(W/s), N]`.
 
-    Operands in bfloat16 are multiplied as such, summed in float32, and the result is rounded to bfloat16.
+    Products of bfloat16 are summed in float32, and the result is rounded to bfloat16.
     """
     cpu = functools.partial(_conv_cpu, strides=strides)
     return _per_platform(cpu, functools.partial(_conv_xla, strides=strides), x, w)
@@ -91,7 +91,7 @@ kernel_gradient.defvjp(
 
 def _per_platform(cpu: Callable[..., jax.Array], default: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
     def rounded(*args: jax.Array) -> jax.Array:
-        return cpu(*args).astype(args[0].dtype)
+        return cpu(*(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in args)).astype(args[0].dtype)
 
     return lax.platform_dependent(*args, cpu=rounded, default=default)
 
@@ -107,19 +107,19 @@ def _conv_xla(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | N
     return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-# The CPU's forms. Unfolding along both axes (im2col) would copy each pixel k² times, and copies cost as much as the
-# matrix product. So one axis is unfolded before the product and the other summed after it, or the other array unfolded.
-#
-# Along one axis: with input row r = s·m + phase, tap i meets output row m + d where r + low − i = s·(m + d).
+# The CPU's forms: Winograd's, and for few channels (a critic's first layer, a generator's last) plain ones.
 
 
-def _fewer_products(dtype: Dtype, kernel: Sequence[int], channels: int) -> bool:
-    """Whether Winograd's products are the faster form: matrices wide enough, and no bfloat16 to round their sums."""
-    return dtype == jnp.float32 and kernel[0] > 1 and channels >= 8
+def _fewer_products(kernel: Sequence[int], channels: int) -> bool:
+    """Whether Winograd's products are the faster form: where the matrices are wide enough."""
+    return kernel[0] > 1 and channels >= 8
 
 
 def _phases(kernel: int, stride: int, low: int, rows: int) -> list[list[Pair]]:
-    """For each phase of the input rows the pairs `(i, d)`: through tap i, row m meets output row m + d."""
+    """For each phase of the input rows the pairs `(i, d)`: through tap i, row m meets output row m + d.
+
+    With input row r = s·m + phase, that is where r + low − i = s·(m + d).
+    """
     taps = [[(i, (phase + low - i) // stride) for i in range(kernel)] for phase in range(stride)]
     return [
         [(i, d) for i, d in pairs if (phase + low - i) % stride == 0 and abs(d) < rows]
@@ -128,9 +128,8 @@ def _phases(kernel: int, stride: int, low: int, rows: int) -> list[list[Pair]]:
 
 
 def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int]) -> jax.Array:
-    # bfloat16 is fast only if the result is float32. The axes stay unmerged: a merged batch axis could not be sharded.
-    dtype = jnp.promote_types(a.dtype, jnp.float32)
-    return lax.dot_general(a, b, ((axes_a, axes_b), ((), ())), preferred_element_type=dtype)
+    # The axes stay unmerged: a merged batch axis could not be sharded.
+    return lax.dot_general(a, b, ((axes_a, axes_b), ((), ())))
 
 
 def _pad(x: jax.Array, edges: dict[int, Pair]) -> jax.Array:
@@ -138,44 +137,19 @@ def _pad(x: jax.Array, edges: dict[int, Pair]) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(*edges.get(a, (0, 0)), 0) for a in range(x.ndim)])
 
 
-def _unfold(x: jax.Array, axis: int, at: int, kernel: int, stride: int, padding: Pair) -> jax.Array:
-    """What each output position sees along an axis, tap by tap, on a new axis `at` of length `kernel`."""
-    # The barriers keep padding and stacking apart: fused, they test every element for every tap.
-    count = (x.shape[axis] + sum(padding) - kernel) // stride + 1
-    x = lax.optimization_barrier(_pad(x, {axis: padding}))
-    last = (count - 1) * stride + 1
-    taps = [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(kernel)]
-    return lax.optimization_barrier(jnp.stack(taps, at))
-
-
-def _split_rows(x: jax.Array, stride: int) -> jax.Array:
-    """`[B, H, W, C] -> [B, ceil(H/s), s, W, C]`."""
-    rows = -(-x.shape[1] // stride)
-    x = _pad(x, {1: (0, rows * stride - x.shape[1])})
-    return x.reshape(x.shape[0], rows, stride, *x.shape[2:])
-
-
 def _conv_cpu(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | None = None) -> jax.Array:
     (kh, kw), size = w.shape[:2], x.shape[1:3]
     padding = padding or _same(size, (kh, kw), strides)
-    if _fewer_products(x.dtype, (kh, kw), x.shape[-1]):
+    if _fewer_products(w.shape, x.shape[-1]):
         return winograd.conv(x, w, strides, padding)
-    # XLA's fast convolution has no bfloat16, and XLA swaps the operands if the kernel is the larger, which misses it.
-    if x.dtype != jnp.bfloat16 and kh <= size[0] and kw <= size[1]:
-        return _conv_xla(x, w, strides, padding)
-    x = _split_rows(x, strides[0])
-    y = jnp.zeros((), jnp.promote_types(x.dtype, jnp.float32))
-    for phase, taps in enumerate(_phases(kh, strides[0], padding[0][0], x.shape[1])):
-        if taps:
-            u = _unfold(x[:, :, phase], 2, 3, kw, strides[1], padding[1])
-            p = _dot(u, w[taps[0][0] : taps[-1][0] + 1 : strides[0]], (3, 4), (1, 2))
-            y += sum(_pad(p[:, :, :, t], {1: (d, -d)}) for t, (_, d) in enumerate(taps))
-    return y
+    if kh > size[0] or kw > size[1]:  # XLA would swap the operands, and miss its fast convolution
+        x, padding = lax.optimization_barrier(_pad(x, dict(enumerate(padding, 1)))), [(0, 0), (0, 0)]
+    return _conv_xla(x, w, strides, padding)
 
 
 def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -> jax.Array:
     padding = _same(size, w.shape[:2], strides)
-    if _fewer_products(y.dtype, w.shape[:2], w.shape[2]):
+    if _fewer_products(w.shape, w.shape[2]):
         return winograd.input_gradient(y, w, size, strides, padding)
     if strides == (1, 1):
         return _conv_cpu(y, w[::-1, ::-1].swapaxes(2, 3), strides, [p[::-1] for p in padding])
@@ -194,25 +168,13 @@ def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -
 
 
 def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair) -> jax.Array:
-    (kh, kw), (sh, sw) = kernel_size, strides
     padding = _same(x.shape[1:3], kernel_size, strides)
-    if _fewer_products(x.dtype, kernel_size, x.shape[-1]):
+    if _fewer_products(kernel_size, x.shape[-1]):
         return winograd.kernel_gradient(x, y, kernel_size, strides, padding)
-    if (kh - sh) * x.shape[-1] <= y.shape[-1]:  # Few channels: unfolding x alone copies least.
-        u = _unfold(_unfold(x, 2, 3, kw, sw, padding[1]), 1, 3, kh, sh, padding[0])
-        return _dot(u, y, (0, 1, 2), (0, 1, 2))
-    # Batch last, so that the product finds what it sums over in adjacent memory.
-    x = _split_rows(x, sh).transpose(2, 4, 1, 3, 0)  # [s, C, ceil(H/s), W, B]
-    y = lax.optimization_barrier(y.transpose(1, 2, 0, 3))
-    w = [jnp.zeros((kw, x.shape[1], y.shape[-1]), jnp.promote_types(x.dtype, jnp.float32))] * kh
-    for phase, taps in enumerate(_phases(kh, sh, padding[0][0], y.shape[0])):
-        if taps:
-            u = _unfold(x[phase], 2, 0, kw, sw, padding[1])
-            v = jnp.stack([_pad(y, {0: (-d, d)}) for _, d in taps], 3)
-            p = _dot(u, lax.optimization_barrier(v), (2, 3, 4), (0, 1, 2))  # [kw, C, taps, N]
-            for t, (i, _) in enumerate(taps):
-                w[i] = p[:, :, t]
-    return jnp.stack(w)
+    (kh, kw), (sh, sw) = kernel_size, strides
+    columns = winograd.windows(_pad(x, dict(enumerate(padding, 1))), 2, kw, sw)
+    both = jnp.moveaxis(winograd.windows(columns, 1, kh, sh), 2, 3)  # [B, ceil(H/s), ceil(W/s), kh, kw, C]
+    return _dot(lax.optimization_barrier(both), y, (0, 1, 2), (0, 1, 2))
 
 
 class Conv(nn.Module):

@@ -113,16 +113,16 @@ def _of_inputs(x: jax.Array, form: Form, kernel: int, strides: Pair, padding: Se
     tiles = -(-x.shape[1] // step)
     x = _pad(_pad(x, 1, low, step * (tiles - 1) + reach - low - x.shape[1]), 2, *padding[1])
     ends = x.shape[2:]
-    rows = _take(x.reshape(*x.shape[:2], -1), 1, reach, step)
+    rows = windows(x.reshape(*x.shape[:2], -1), 1, reach, step)
     # For each image and tile one small product, so that all copies are of adjacent numbers.
     of_x = jnp.broadcast_to(form.x.astype(x.dtype), (*rows.shape[:2], *form.x.shape))
     sums = lax.dot_general(of_x, rows, (((3,), (2,)), ((0, 1), (0, 1))))
-    columns = _take(sums.reshape(*sums.shape[:3], *ends), 3, kernel, strides[1])
+    columns = windows(sums.reshape(*sums.shape[:3], *ends), 3, kernel, strides[1])
     return lax.optimization_barrier(jnp.moveaxis(columns, 2, 0))
 
 
-def _take(x: jax.Array, axis: int, window: int, step: int) -> jax.Array:
-    """The windows along an axis, as two axes: of windows, and in each."""
+def windows(x: jax.Array, axis: int, window: int, step: int) -> jax.Array:
+    """The windows along an axis, on two axes: which one, and where in it."""
     index = np.arange(0, x.shape[axis] - window + 1, step)[:, None] + np.arange(window)
     # A gather compiles many times faster than a stack of slices, and runs no slower.
     return lax.optimization_barrier(jnp.take(lax.optimization_barrier(x), index, axis=axis, mode="clip"))
