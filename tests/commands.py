@@ -35,5 +35,6 @@ def train_command(workdir: Path, *args: str, config: str = "digits.py") -> list[
     return command("train", f"--config={ROOT / 'configs' / config}", f"--workdir={workdir}", *TINY, *args)
 
 
-def run(command: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
+    env = environment()
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)

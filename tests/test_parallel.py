@@ -83,7 +83,7 @@ def assert_only_sums_are_exchanged(results):
     assert sums <= exchanged["all-reduce"]["bytes"] <= sums + metrics
 
 
-@pytest.mark.pod
+@pytest.mark.slow
 def test_every_variant_walks_as_one(tmp_path):
     """Eight devices by jit and pmap, and two hosts with two devices each, against one device."""
     variants = ["penalty", "clipping", "microbatches", "bfloat16", "convolutions", "auxiliary", "projection"]
@@ -198,7 +198,7 @@ def lengthen(workdir, steps):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"steps": steps}))
 
 
-@pytest.mark.pod
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_devices(tmp_path):
     """Two hosts, found as under Slurm, then one device, then eight by pmap: as one device that did it all."""
     # A large ε: where a gradient is 0 but for rounding, Adam's steps would be of rounding alone.
@@ -238,7 +238,7 @@ def wait_for_a_checkpoint(workdir, processes):
         time.sleep(0.05)
 
 
-@pytest.mark.pod
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_host_asked_to_stop_stops_all(number, tmp_path):
     processes = start_hosts(tmp_path, *ENDLESS)
@@ -253,7 +253,7 @@ def test_one_host_asked_to_stop_stops_all(number, tmp_path):
     assert ends == [checkpoint.steps(tmp_path)[0]] * 2
 
 
-@pytest.mark.pod
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_host_that_dies_ends_the_others_within_a_minute(victim, tmp_path):
     processes = start_hosts(tmp_path, *ENDLESS)

@@ -14,6 +14,7 @@ import wgan_jax
 from wgan_jax import constraints, draws, games, lipschitz
 from wgan_jax.data import batches, digits
 from wgan_jax.schedule import CriticSchedule
+from wgan_jax.state import named_arrays
 from wgan_jax.step import repeat
 
 from .conftest import tiny_config
@@ -339,3 +340,30 @@ def test_a_generator_without_parameters(real):
     assert after.generator.params == {}
     assert float(metrics["generator_grad_norm"]) == 0.0
     assert float(optax.tree.norm(optax.tree.sub(after.critic.params, state.critic.params))) > 0
+
+
+def test_bfloat16_steps_near_float32_and_keeps_float32_state():
+    """A step's gradients, as Adam's first moments with β₁ = 0, of a DCGAN: bfloat16 has 8 bits."""
+    ends = {}
+    for precision in ("float32", "bfloat16"):
+        changes = {
+            f"{p}__{k}": v for p in ("generator", "critic") for k, v in (("network", "dcgan"), ("optimizer.b1", 0.0))
+        }
+        gan = wgan_jax.build(
+            tiny_config(precision=precision, data__name="tfds:any", data__size=16, latent_dim=16, **changes)
+        )
+        state = wgan_jax.init_state(gan, jax.random.key(0))
+        real = np.random.default_rng(0).uniform(-1, 1, (1, 32, *gan.image_shape)).astype(np.float32)
+        ends[precision] = jax.jit(wgan_jax.make_train_step(gan))(state, {"image": real})
+    (wide, wide_metrics), (narrow, narrow_metrics) = ends.values()
+    for name, array in named_arrays(narrow).items():
+        assert array.dtype == named_arrays(wide)[name].dtype, name
+    for name, value in narrow_metrics.items():
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, wide_metrics[name], rtol=0.02, atol=0.01, err_msg=name)
+    for player in ("critic", "generator"):
+        a, b = (
+            np.concatenate([np.ravel(x) for x in jax.tree.leaves(getattr(state, player).opt_state[0].mu)])
+            for state in (wide, narrow)
+        )
+        assert 1e-3 < np.linalg.norm(a - b) / np.linalg.norm(a) < 0.1

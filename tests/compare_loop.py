@@ -1,0 +1,83 @@
+"""Times an iteration of the training loop against the bare compiled step.
+
+    python tests/compare_loop.py --config=configs/digits.py [--rounds=5] [--json]
+
+A run with the config's own reports, samples and checkpoints pauses after each interval of checkpoints, when nothing is
+under way on the device, and bare steps run for half as long, on one batch, in calls of as many iterations as the run's.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from wgan_jax import command, data, loop, parallel
+from wgan_jax.gan import build
+from wgan_jax.report.progress import Progress
+from wgan_jax.state import init_state
+from wgan_jax.train import train
+
+
+class BareStep:
+    """The run's compiled step, on one batch."""
+
+    def __init__(self, config):
+        gan, devices = build(config), parallel.of(config)
+        plan, stream, self._dispatch = loop.prepare(config, gan, devices, 0, data.load(config, "train"))
+        self._segment, self._batch = plan[0], next(stream)
+        self._state = devices.replicate(init_state(gan, jax.random.key(config.seed)))
+        self.milliseconds(0)
+
+    def milliseconds(self, seconds):
+        """Of an iteration, over so many seconds."""
+        began, steps = time.perf_counter(), 0
+        while steps == 0 or time.perf_counter() - began < seconds:
+            self._state, _ = jax.block_until_ready(self._dispatch(self._state, self._batch, self._segment))
+            steps += self._segment.stop - self._segment.start
+        return 1e3 * (time.perf_counter() - began) / steps
+
+
+def compare(config, rounds):
+    """Milliseconds of an iteration for each round: the loop's and the bare step's."""
+    interval = config.report.checkpoint_every
+    config.steps = interval * (rounds + 1)  # the first interval has the compilation
+    bare, times, began = BareStep(config), [], 0.0
+
+    class Pausing(Progress):
+        def update(self, step, *args):
+            nonlocal began
+            super().update(step, *args)
+            if step % interval == 0:
+                seconds = time.perf_counter() - began
+                if began:
+                    times.append((1e3 * seconds / interval, bare.milliseconds(seconds / 2)))
+                began = time.perf_counter()
+
+    loop.Progress = Pausing
+    with tempfile.TemporaryDirectory() as workdir:
+        train(config, Path(workdir) / "run")
+    return times
+
+
+def main():
+    config, rounds = flags.FLAGS.config, flags.FLAGS.rounds
+    times = compare(config, rounds)
+    looped, bare = (statistics.median(column) for column in zip(*times, strict=True))
+    ratio = statistics.median(a / b for a, b in times)
+    if flags.FLAGS.json:
+        print(json.dumps({"loop_ms": looped, "step_ms": bare, "ratio": ratio, "rounds": times}))
+    else:
+        print(f"an iteration of the loop {looped:.2f} ms, of the bare step {bare:.2f} ms, ratio {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "A file with get_config().")
+    flags.DEFINE_integer("rounds", 5, "Intervals of checkpoints that are timed.", 1)
+    flags.DEFINE_bool("json", False, "Print one JSON object instead of a line.")
+    flags.mark_flag_as_required("config")
+    command.run(main)
