@@ -49,7 +49,7 @@ class Checkpointer:
         if self._first:
             self._folder.mkdir(parents=True, exist_ok=True)
             for path in self._folder.iterdir():
-                if not path.name.isdecimal():
+                if path.is_dir() and not path.name.isdecimal():
                     shutil.rmtree(path)
         self._values = (
             {step: value(self._folder / str(step), best) for step in steps(workdir)} if best and self._first else {}

@@ -29,23 +29,14 @@ from wgan_jax.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(runs.DeepSettings):
     """Of the four runs."""
 
-    width: int = 64
-    depth: int = 12
     steps: int = 600
-    batch_size: int = 256
-    learning_rate: float = 5e-4
-    """Adam, with the penalty."""
-    clip_learning_rate: float = 2.5e-4
-    """RMSProp, with clipping."""
     bounds: str = "0.1,0.01,0.001"
     """Of the clipped weights."""
-    weight: float = 10.0
     measurements: int = 20
     """Along each run."""
-    seed: int = 0
 
 
 QUICK = Settings()
@@ -54,10 +45,10 @@ FULL = Settings(width=512, steps=10_000, learning_rate=1e-4, clip_learning_rate=
 
 def run(settings: Settings) -> experiment.Result:
     """One run with the penalty, and one for each bound of the weights."""
-    norms = {"penalty": measure(settings, penalised(settings))}
+    norms = {"penalty": measure(settings, runs.penalised(settings))}
     bounds = [float(bound) for bound in settings.bounds.split(",")]
     for bound in bounds:
-        config = runs.clipped(penalised(settings), bound, settings.clip_learning_rate)
+        config = runs.clipped(runs.penalised(settings), bound, settings.clip_learning_rate)
         norms[f"clip {bound:g}"] = measure(settings, config)
     found = {name: summary(values) for name, values in norms.items()}
     for name, numbers in found.items():
@@ -93,17 +84,6 @@ def run(settings: Settings) -> experiment.Result:
         ),
         holds=min(clipped) > 1 >= found["penalty"]["decades"],
     )
-
-
-def penalised(settings: Settings) -> ConfigDict:
-    """The run with the penalty, after which the others are made."""
-    config = runs.toy_config("swissroll", width=settings.width, batch_size=settings.batch_size)
-    config.seed, config.steps = settings.seed, settings.steps
-    config.critic.depth = settings.depth
-    config.constraint.weight = settings.weight
-    for player in (config.critic, config.generator):
-        player.optimizer.learning_rate = settings.learning_rate
-    return config
 
 
 def measure(settings: Settings, config: ConfigDict) -> list[float]:

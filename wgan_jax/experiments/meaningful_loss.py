@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from wgan_jax import constraints, data, games, transport
+from wgan_jax import data, transport
 from wgan_jax.config import default
 from wgan_jax.data.source import ArraySource
 from wgan_jax.estimate import fixed_set, make_estimate, make_fakes
@@ -97,9 +97,7 @@ def train(settings: Settings, game: str) -> dict[str, Any]:
     config.critic.optimizer.learning_rate = settings.learning_rate
     config.generator.optimizer.learning_rate = settings.generator_learning_rate
     schedule = CriticSchedule(config.n_critic, max(settings.warmup, config.n_critic), warmup_steps=1, warmup_every=0)
-    gan = dataclasses.replace(build(config), schedule=schedule)
-    if game != "wasserstein":
-        gan = dataclasses.replace(gan, game=games.GAMES[game], constraint=constraints.Constraint())
+    gan = runs.playing(dataclasses.replace(build(config), schedule=schedule), game)
 
     points, reference = (data.load(config, split).read(np.arange(POINTS))["image"] for split in ("held_out", "train"))
     fixed = fixed_set(ArraySource(points))

@@ -22,10 +22,9 @@ import numpy as np
 from jax.scipy.special import ndtr
 from ml_collections import ConfigDict
 
-from wgan_jax import constraints, games
 from wgan_jax.data.source import ArraySource
 from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import Gan, build
+from wgan_jax.gan import build
 from wgan_jax.report import pictures
 from wgan_jax.schedule import CriticSchedule
 from wgan_jax.state import TrainState, init_state
@@ -118,7 +117,7 @@ def at_fixed(settings: Settings, game: str) -> list[float]:
     config.steps = -(-settings.updates // UPDATES_PER_ITERATION)
     config.n_critic = min(settings.updates, UPDATES_PER_ITERATION)
     config.critic.optimizer.schedule = "linear"
-    gan = runs.against(lines(config, game), Line(), latent_dim=1)
+    gan = runs.against(runs.playing(build(config), game), Line(), latent_dim=1)
     state = init_state(gan, jax.random.key(settings.seed))
     start = jax.vmap(lambda theta: with_theta(state, theta))(jnp.array(THETAS))
     train_step = jax.vmap(make_train_step(gan), in_axes=(0, None))
@@ -142,7 +141,7 @@ def descend(settings: Settings, game: str) -> list[float]:
     config.generator.optimizer.learning_rate = settings.rate
     config.generator.optimizer.schedule = "linear"
     schedule = CriticSchedule(config.n_critic, max(settings.updates, config.n_critic), warmup_steps=1, warmup_every=0)
-    gan = dataclasses.replace(lines(config, game), generator=Line(), latent_dim=1, schedule=schedule)
+    gan = dataclasses.replace(runs.playing(build(config), game), generator=Line(), latent_dim=1, schedule=schedule)
     state = with_theta(init_state(gan, jax.random.key(settings.seed)), jnp.float32(settings.start))
     run = runs.states(make_train_step(gan), state, real_line(), config=config, every=1, schedule=gan.schedule)
     return [settings.start, *(float(state.generator.params["theta"]) for state, _ in run)]
@@ -155,14 +154,6 @@ def lines_config(settings: Settings) -> ConfigDict:
     config.constraint.weight = settings.weight
     config.critic.optimizer.learning_rate = settings.learning_rate
     return config
-
-
-def lines(config: ConfigDict, game: str) -> Gan:
-    """A critic of a game: with the penalty if the game is Wasserstein's, without if not."""
-    gan = build(config)
-    if game == "wasserstein":
-        return gan
-    return dataclasses.replace(gan, game=games.GAMES[game], constraint=constraints.Constraint())
 
 
 def real_line() -> ArraySource:

@@ -24,10 +24,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from wgan_jax import constraints, data, games, transport
+from wgan_jax import data, transport
 from wgan_jax.config import default
 from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import Gan, build
+from wgan_jax.gan import build
 from wgan_jax.networks.layers import ACTIVATIONS, Norm
 from wgan_jax.report import pictures
 from wgan_jax.sampling import sample
@@ -178,7 +178,9 @@ def distance(settings: Settings, generator: Layers, critic: Layers, method: str)
     """Sliced W₁ from samples to held-out digits over that from training digits; infinite if the run diverged."""
     config = digits_config(settings, method)
     shape = (config.data.size, config.data.size, 1)
-    gan = game(dataclasses.replace(build(config), generator=Generator(generator, shape), critic=Critic(critic)), method)
+    gan = dataclasses.replace(build(config), generator=Generator(generator, shape), critic=Critic(critic))
+    if method == "non_saturating":
+        gan = runs.playing(gan, method)
     train, held_out = (data.load(config, split) for split in ("train", "held_out"))
     state = init_state(gan, jax.random.key(settings.seed))
     state = runs.last(runs.states(make_train_step(gan), state, train, config=config, every=50))
@@ -201,13 +203,6 @@ def digits_config(settings: Settings, method: str) -> ConfigDict:
     if method == "clip":
         c = runs.clipped(c, 0.01, settings.clip_learning_rate)
     return c
-
-
-def game(gan: Gan, method: str) -> Gan:
-    """The GAN as a standard one, if that is the method."""
-    if method != "non_saturating":
-        return gan
-    return dataclasses.replace(gan, game=games.GAMES["non_saturating"], constraint=constraints.Constraint())
 
 
 def draw(settings: Settings, rows: list[dict[str, Any]], counts: dict[str, int]) -> Figure:

@@ -11,7 +11,7 @@ import optax
 from jax.scipy.special import ndtr
 from ml_collections import ConfigDict
 
-from wgan_jax import data
+from wgan_jax import constraints, data, games
 from wgan_jax.config import default
 from wgan_jax.data import batches
 from wgan_jax.gan import Gan
@@ -30,6 +30,32 @@ def toy_config(name: str, *, width: int, depth: int = 3, batch_size: int = 256) 
     c.data.size, c.data.channels = 0, 2
     for player in (c.generator, c.critic):
         player.width, player.depth, player.activation = width, depth, "relu"
+    return c
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepSettings:
+    """Of runs on the Swiss roll whose critic has many layers, with a penalty and with clipping."""
+
+    width: int = 64
+    depth: int = 12
+    steps: int = 1_000
+    batch_size: int = 256
+    learning_rate: float = 5e-4
+    """Adam, with the penalty."""
+    clip_learning_rate: float = 2.5e-4
+    """RMSProp, with clipping."""
+    weight: float = 10.0
+    seed: int = 0
+
+
+def penalised(settings: DeepSettings) -> ConfigDict:
+    """The run with the penalty; `clipped` makes the others of it."""
+    c = toy_config("swissroll", width=settings.width, batch_size=settings.batch_size)
+    c.seed, c.steps = settings.seed, settings.steps
+    c.critic.depth, c.constraint.weight = settings.depth, settings.weight
+    for player in (c.critic, c.generator):
+        player.optimizer.learning_rate = settings.learning_rate
     return c
 
 
@@ -93,6 +119,13 @@ class Perturbed(nn.Module):
         points = jnp.asarray(self.points)
         index = jnp.minimum(ndtr(z[:, 0]) * len(points), len(points) - 1).astype(jnp.int32)
         return points[index] + z[:, 1:]
+
+
+def playing(gan: Gan, game: str) -> Gan:
+    """The same networks in a game: as they are in Wasserstein's, in another one without its constraint."""
+    if game == "wasserstein":
+        return gan
+    return dataclasses.replace(gan, game=games.GAMES[game], constraint=constraints.Constraint())
 
 
 def against(gan: Gan, generator: nn.Module, latent_dim: int) -> Gan:

@@ -24,20 +24,10 @@ from wgan_jax.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(runs.DeepSettings):
     """Of the two runs."""
 
-    width: int = 64
-    depth: int = 12
-    steps: int = 1_000
-    batch_size: int = 256
-    learning_rate: float = 5e-4
-    """Adam, with the penalty."""
-    clip_learning_rate: float = 2.5e-4
-    """RMSProp, with clipping."""
-    weight: float = 10.0
     bound: float = 0.01
-    seed: int = 0
 
 
 QUICK = Settings()
@@ -46,12 +36,7 @@ FULL = Settings(width=512, steps=10_000, learning_rate=1e-4, clip_learning_rate=
 
 def run(settings: Settings) -> experiment.Result:
     """A clipped critic's weights beside a penalised one's."""
-    config = runs.toy_config("swissroll", width=settings.width, batch_size=settings.batch_size)
-    config.seed, config.steps = settings.seed, settings.steps
-    config.critic.depth = settings.depth
-    config.constraint.weight = settings.weight
-    for player in (config.critic, config.generator):
-        player.optimizer.learning_rate = settings.learning_rate
+    config = runs.penalised(settings)
     weights = {
         "clipped": trained(runs.clipped(config, settings.bound, settings.clip_learning_rate)),
         "penalised": trained(config),
