@@ -60,7 +60,7 @@ class Norm(nn.Module):
     "batch": moments of the batch if `train`, else running ones (collection `batch_stats`, which a training call
     must make mutable), so that an image does not depend on those that are drawn with it. The papers' codes differ:
     they have the moments of the batch when they sample too. `axis_name` names the mapped axis whose devices share a
-    batch, under `pmap`.
+    batch.
     "layer": moments of each example over all its axes, as the critic of WGAN-GP has it (arXiv 1704.00028, section 4).
     "none": the input.
 
