@@ -224,7 +224,7 @@ class Measured(NamedTuple):
             record: Record = {"step": step} | {name: float(value[i]) for name, value in values.items()}
             check_numbers(record)
             yield record
-        for name, good in self.finite.items():
+        for name, good in jax.device_get(self.finite).items():
             if not good:
                 raise UserError(f"{name} is not finite at iteration {self.segment.stop}: {DIVERGED}")
 
