@@ -36,10 +36,10 @@ def test_a_batch_that_a_slice_cannot_share_is_an_error_before_anything_is_compil
         assert_one_line(done, "pip install", "[aot]")
 
 
-def reports(config, examples=64):
-    """Of one device and of sixteen, with as many examples on each."""
+def reports(config):
+    """Of one device and of sixteen, with 64 examples on each."""
     for topology, devices in (("v5e:1x1", 1), ("v5e:4x4", 16)):
-        size = f"--global-batch={examples * devices}"
+        size = f"--global-batch={64 * devices}"
         done = run(command("aot", f"--config={config}", f"--topology={topology}", size, "--json"), timeout=1_200)
         assert done.returncode == 0, done.stderr
         yield json.loads(done.stdout)
