@@ -91,6 +91,7 @@ kernel_gradient.defvjp(
 
 def _per_platform(cpu: Callable[..., jax.Array], default: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
     def rounded(*args: jax.Array) -> jax.Array:
+        # Few processors multiply bfloat16; in float32 its products are exact, and Winograd's forms take fewer of them.
         return cpu(*(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in args)).astype(args[0].dtype)
 
     return lax.platform_dependent(*args, cpu=rounded, default=default)
@@ -132,18 +133,13 @@ def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int
     return lax.dot_general(a, b, ((axes_a, axes_b), ((), ())))
 
 
-def _pad(x: jax.Array, edges: dict[int, Pair]) -> jax.Array:
-    """Zeros around the given axes; negative numbers crop."""
-    return lax.pad(x, jnp.zeros((), x.dtype), [(*edges.get(a, (0, 0)), 0) for a in range(x.ndim)])
-
-
 def _conv_cpu(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | None = None) -> jax.Array:
     (kh, kw), size = w.shape[:2], x.shape[1:3]
     padding = padding or _same(size, (kh, kw), strides)
     if _fewer_products(w.shape, x.shape[-1]):
         return winograd.conv(x, w, strides, padding)
     if kh > size[0] or kw > size[1]:  # XLA would swap the operands, and miss its fast convolution
-        x, padding = lax.optimization_barrier(_pad(x, dict(enumerate(padding, 1)))), [(0, 0), (0, 0)]
+        x, padding = lax.optimization_barrier(winograd.pad(x, dict(enumerate(padding, 1)))), [(0, 0), (0, 0)]
     return _conv_xla(x, w, strides, padding)
 
 
@@ -160,7 +156,7 @@ def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -
     zeros = jnp.zeros(p.shape[:3] + p.shape[5:], p.dtype)
 
     def pixels(r: list[Pair], c: list[Pair]) -> jax.Array:
-        return sum((_pad(p[:, :, :, i, j], {1: (-d, d), 2: (-e, e)}) for i, d in r for j, e in c), zeros)
+        return sum((winograd.pad(p[:, :, :, i, j], {1: (-d, d), 2: (-e, e)}) for i, d in r for j, e in c), zeros)
 
     x = jnp.stack([jnp.stack([pixels(r, c) for c in columns], 3) for r in rows], 2)
     x = x.reshape(x.shape[0], x.shape[1] * strides[0], -1, x.shape[-1])
@@ -172,7 +168,7 @@ def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, kernel_size: Pair, strides:
     if _fewer_products(kernel_size, x.shape[-1]):
         return winograd.kernel_gradient(x, y, kernel_size, strides, padding)
     (kh, kw), (sh, sw) = kernel_size, strides
-    columns = winograd.windows(_pad(x, dict(enumerate(padding, 1))), 2, kw, sw)
+    columns = winograd.windows(winograd.pad(x, dict(enumerate(padding, 1))), 2, kw, sw)
     both = jnp.moveaxis(winograd.windows(columns, 1, kh, sh), 2, 3)  # [B, ceil(H/s), ceil(W/s), kh, kw, C]
     return _dot(lax.optimization_barrier(both), y, (0, 1, 2), (0, 1, 2))
 

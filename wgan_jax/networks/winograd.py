@@ -27,22 +27,6 @@ POINTS = np.array([0, 1, -1, 2, -1 / 2])
 """Where polynomials are multiplied; with them rounding errors are small. The last point is infinity."""
 
 
-def _filter(taps: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """X over the inputs, W over the taps, Y over the outputs, one row for each product.
-
-    `Σ_q y_q Σ_i x_{q+i} w_i` is `Σ_k x_k c_k`, where `c(z) = w(z) y(z)`. Lagrange has c's coefficients from its values
-    at some points, and from its highest one.
-    """
-    if taps == 1:
-        return np.eye(outputs), np.ones((outputs, 1)), np.eye(outputs)
-    points = POINTS[: taps + outputs - 2]
-    others = [points[points != point] for point in points]
-    x = [[*np.poly(some)[::-1], 0] for some in others] + [np.poly(points)[::-1]]
-    w = [p ** np.arange(taps) / np.prod(p - some) for p, some in zip(points, others, strict=True)]
-    y = [p ** np.arange(outputs) for p in points]
-    return np.array(x), np.array([*w, np.eye(taps)[-1]]), np.array([*y, np.eye(outputs)[-1]])
-
-
 class Form(NamedTuple):
     """Of a strided filter's tile, one row for each product."""
 
@@ -54,19 +38,35 @@ class Form(NamedTuple):
     """`[n, outputs]`."""
 
 
+def _filter(taps: int, outputs: int) -> Form:
+    """The form of a filter of stride 1.
+
+    `Σ_q y_q Σ_i x_{q+i} w_i` is `Σ_k x_k c_k`, where `c(z) = w(z) y(z)`. Lagrange has c's coefficients from its values
+    at some points, and from its highest one.
+    """
+    if taps == 1:
+        return Form(np.eye(outputs), np.ones((outputs, 1)), np.eye(outputs))
+    points = POINTS[: taps + outputs - 2]
+    others = [points[points != point] for point in points]
+    x = [[*np.poly(some)[::-1], 0] for some in others] + [np.poly(points)[::-1]]
+    w = [p ** np.arange(taps) / np.prod(p - some) for p, some in zip(points, others, strict=True)]
+    y = [p ** np.arange(outputs) for p in points]
+    return Form(np.array(x), np.array([*w, np.eye(taps)[-1]]), np.array([*y, np.eye(outputs)[-1]]))
+
+
 @functools.cache
 def matrices(kernel: int, stride: int, outputs: int) -> Form:
     """The form of a filter, each phase of the stride with its taps apart."""
     taps = [range(phase, kernel, stride)[i : i + 3] for phase in range(stride) for i in range(0, kernel, 3)]
-    filters = [(some, *_filter(len(some), outputs)) for some in taps if some]
-    count = sum(len(of_x) for _, of_x, _, _ in filters)
-    x, w = np.zeros((count, kernel + (outputs - 1) * stride)), np.zeros((count, kernel))
-    row = 0
-    for some, of_x, of_w, _ in filters:
-        rows = slice(row, row := row + len(of_x))
-        x[rows, some[0] : some[-1] + (outputs - 1) * stride + 1 : stride] = of_x
-        w[rows, some[0] : some[-1] + 1 : stride] = of_w
-    return Form(x, w, np.concatenate([of_y for *_, of_y in filters]))
+
+    def part(some: range) -> Form:
+        of = _filter(len(some), outputs)
+        x, w = np.zeros((len(of.x), kernel + (outputs - 1) * stride)), np.zeros((len(of.x), kernel))
+        x[:, some[0] : some[-1] + (outputs - 1) * stride + 1 : stride] = of.x
+        w[:, some] = of.w
+        return Form(x, w, of.y)
+
+    return Form(*map(np.concatenate, zip(*(part(some) for some in taps if some), strict=True)))
 
 
 def _fewest(kernel: int, stride: int, rows: int) -> Form:
@@ -94,7 +94,7 @@ def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair, paddin
 
     def part(first: int) -> jax.Array:
         some = jnp.moveaxis(rows[first : first + step], 0, 2)
-        some = _pad(some, 2, 0, step - some.shape[2])
+        some = pad(some, {2: (0, step - some.shape[2])})
         return _shift(some.reshape(some.shape[0], -1, *some.shape[3:]), 1, low - first, size[0])
 
     return sum((part(first) for first in range(step, len(rows), step)), part(0))
@@ -111,7 +111,7 @@ def _of_inputs(x: jax.Array, form: Form, kernel: int, strides: Pair, padding: Se
     """Xx for every tile of rows, of the columns that each output sees: `[n, B, tiles, ceil(W/s), kw, C]`."""
     reach, step, (low, _) = form.x.shape[1], form.y.shape[1] * strides[0], padding[0]
     tiles = -(-x.shape[1] // step)
-    x = _pad(_pad(x, 1, low, step * (tiles - 1) + reach - low - x.shape[1]), 2, *padding[1])
+    x = pad(x, {1: (low, step * (tiles - 1) + reach - low - x.shape[1]), 2: padding[1]})
     ends = x.shape[2:]
     rows = windows(x.reshape(*x.shape[:2], -1), 1, reach, step)
     # For each image and tile one small product, so that all copies are of adjacent numbers.
@@ -131,7 +131,7 @@ def windows(x: jax.Array, axis: int, window: int, step: int) -> jax.Array:
 def _of_outputs(y: jax.Array, form: Form) -> jax.Array:
     """Yy for every tile of rows: `[n, B, tiles, W, N]`."""
     outputs = form.y.shape[1]
-    y = _pad(y, 1, 0, -y.shape[1] % outputs)
+    y = pad(y, {1: (0, -y.shape[1] % outputs)})
     y = jnp.moveaxis(y.reshape(y.shape[0], -1, outputs, *y.shape[2:]), 2, 0)
     return _apply(form.y, lax.optimization_barrier(y))
 
@@ -169,12 +169,11 @@ def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int
     return p.reshape(p.shape[0], *left_a, *left_b)
 
 
-def _pad(x: jax.Array, axis: int, before: int, after: int) -> jax.Array:
-    """Zeros around an axis; negative numbers crop."""
-    edges = [(before, after, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
-    return lax.pad(x, jnp.zeros((), x.dtype), edges)
+def pad(x: jax.Array, edges: dict[int, Pair]) -> jax.Array:
+    """Zeros before and after along the given axes; negative numbers crop."""
+    return lax.pad(x, jnp.zeros((), x.dtype), [(*edges.get(a, (0, 0)), 0) for a in range(x.ndim)])
 
 
 def _shift(x: jax.Array, axis: int, by: int, count: int) -> jax.Array:
     """`x[by : by + count]` along an axis, zeros where x has nothing."""
-    return _pad(x, axis, -by, by + count - x.shape[axis])
+    return pad(x, {axis: (-by, by + count - x.shape[axis])})
