@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import wgan_jax
-from wgan_jax import checkpoint, sampling
 from wgan_jax import config as configs
+from wgan_jax import sampling
+from wgan_jax.checkpointer import Checkpointer
 from wgan_jax.data import ArraySource, batches, digits
 from wgan_jax.estimate import fixed_set, make_estimate
 from wgan_jax.sampling import CHUNK, interpolate, to_uint8
@@ -42,7 +43,7 @@ def test_the_lines_of_the_readme(tmp_path):
     assert -1 <= images.min() < images.max() <= 1
 
     (tmp_path / "config.json").write_text(configs.to_json(config))
-    with checkpoint.Checkpointer(tmp_path) as checkpointer:
+    with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(1, state)
     gan, restored = wgan_jax.restore(str(tmp_path))
     np.testing.assert_array_equal(wgan_jax.sample(gan, restored, jax.random.key(1), num=64), images)

@@ -1,137 +1,91 @@
 """Saving and restoring a run's state with orbax.
 
-Each checkpoint carries the name and type of every array, in the same atomic commit, so that one of another network is
-refused by name. Once it is on the disk it is sealed with a digest of each of its files, so that damage of any kind is
-found before anything is read; one that a kill left unsealed is guarded by the checksums inside orbax's own format.
+A checkpoint gets its name, `checkpoints/<step>`, when all of it is on the disk and sealed (see `seal`): before that it
+is a folder with another ending, which the next start removes. So damage of any kind is found before a state is used.
+Its record has the name, type and digest of every array, so one of another network is refused by name.
 A checkpoint is data: nothing in it is executed.
 """
 
-import hashlib
 import json
 import math
-import shutil
+import re
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from wgan_jax import seal
 from wgan_jax.errors import UserError
+from wgan_jax.files import PARTIAL, sync
 from wgan_jax.gan import Gan, build
+from wgan_jax.seal import SEAL, Damaged
 from wgan_jax.state import TrainState, init_state, named_arrays
 from wgan_jax.workdir import read_config
 
 FORMAT = 1
-"""Of the state in a checkpoint; one of another format is refused."""
-SEAL = "files.sha256.json"
+"""Format of the state in a checkpoint; one of another format is refused."""
+RISING = ("critic_class_accuracy",)
+"""Metrics that are better the higher they are. An estimate is better the nearer it is to 0, any other the lower."""
+NAME = re.compile(r"0|[1-9]\d*")
+"""Names of checkpoints."""
+RECORD = "_CHECKPOINT_METADATA"
+"""Where orbax keeps what is said of a checkpoint, as JSON."""
+FORM = (SEAL, RECORD, "state/manifest.ocdbt")
+"""Files of a checkpoint; a folder that has none of them is none."""
 
 
-class Damaged(Exception):  # noqa: N818
-    """A checkpoint that cannot be read, or is not what was written."""
+def write(path: Path, state: TrainState, metrics: Mapping[str, float]) -> None:
+    """Writes one checkpoint, seals it, and gives it its name last.
 
-
-class Checkpointer:
-    """Writes the checkpoints of one run under `workdir/checkpoints/<step>`.
-
-    The newest `keep` stay, and the one where the metric `best`, if it is named, was lowest.
-    All hosts of a run must save the same steps, each with its part of the state; the first one tidies up.
-    Writing goes on in the background; leaving the `with` block waits for it. What a killed run left unfinished is
-    cleaned up at the start.
+    Raises:
+      UserError: if something that is not of this run has that name already.
     """
-
-    def __init__(self, workdir: Path, keep: int = 3, best: str = ""):
-        self._workdir, self._keep, self._best = workdir, keep, best
-        self._folder = folder(workdir).absolute()
-        self._first = jax.process_index() == 0
-        if self._first:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for path in self._folder.iterdir():
-                if path.is_dir() and not path.name.isdecimal():
-                    shutil.rmtree(path)
-        self._values = (
-            {step: value(self._folder / str(step), best) for step in steps(workdir)} if best and self._first else {}
-        )
-        self._writer = ThreadPoolExecutor(max_workers=1)
-        self._writing: Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.wait()
-        finally:
-            self._writer.shutdown()
-
-    def save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
-        """Copies the state to the host, and lets a thread write it while the run goes on.
-
-        Args:
-          step: iterations done.
-          state: after them.
-          metrics: of that step, where the best one is to be kept.
-
-        Raises:
-          UserError: if the checkpoint before this one could not be written.
-        """
-        self.wait()
-        record: dict[str, Any] = {"format": FORMAT, "arrays": describe(state)}
-        if metrics and self._best in metrics:
-            record["metrics"] = {self._best: metrics[self._best]}
-            self._values[step] = metrics[self._best]
-        path = self._folder / str(step)
-        response = ocp.save_async(path, state, checkpointable_name="state", overwrite=True, custom_metadata=record)
-
-        def finish() -> None:
-            response.result()
-            if self._first:
-                seal(path)
-                self._prune()
-
-        self._writing = self._writer.submit(finish)
-
-    def wait(self) -> None:
-        """Waits until the last checkpoint is on the disk.
-
-        Raises:
-          UserError: if it could not be written.
-        """
-        writing, self._writing = self._writing, None
-        try:
-            if writing:
-                writing.result()
-        except Exception as error:  # orbax and the file systems below it raise what they like
-            raise UserError(
-                f"a checkpoint in {self._folder} could not be written: {_short(error)}; the ones before it are whole: "
-                "free the disk or mend the permissions, and start again to go on with the run"
-            ) from error
-
-    def _prune(self) -> None:
-        """Deletes the checkpoints that are not to be kept."""
-        there = steps(self._workdir)
-        kept = there[: self._keep]
-        if self._best:
-            kept += [min(there, key=lambda step: self._values.get(step, math.inf))]
-        for step in set(there) - set(kept):
-            path = self._folder / str(step)
-            shutil.rmtree(path.rename(path.with_suffix(".deleted")))
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
+    record = seal.record_of(named_arrays(state), format=FORMAT, metrics=dict(metrics))
+    partial = path.with_name(path.name + PARTIAL)
+    with alone():
+        ocp.save(partial, state, checkpointable_name="state", custom_metadata=record)
+    seal.write_seal(partial)
+    partial.rename(path)
+    sync(path.parent)
 
 
-def value(path: Path, metric: str) -> float:
-    """What a metric was at a checkpoint; infinite if that is not known."""
+def score(metric: str, number: float) -> float:
+    """Returns a number that is lower where a metric is better."""
+    if metric in RISING:
+        return -number
+    return abs(number) if metric.endswith("estimate") else number
+
+
+def value(workdir: Path, step: int, metric: str) -> float:
+    """Returns the `score` of a metric at a checkpoint; infinite if it is not known there."""
     try:
-        with alone():
-            record = ocp.metadata(path).custom_metadata or {}
-        return float(dict(record["metrics"])[metric])
-    except Exception:  # a damaged checkpoint, or one that was saved without
+        return score(metric, float(read_record(folder(workdir) / str(step))["metrics"][metric]))
+    except (Damaged, KeyError, TypeError, ValueError):
         return math.inf
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns a checkpoint's record: `format`, `arrays`, `digests` and `metrics`.
+
+    Raises:
+      Damaged: if it cannot be read, or is not what was written.
+    """
+    try:
+        record = dict(json.loads((path / RECORD).read_bytes())["custom_metadata"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Damaged(f"its {RECORD} cannot be read") from error
+    seal.check_record(record)
+    return record
+
+
 def alone() -> ocp.Context:
-    """Keeps orbax to this host: the first one of a run reads a checkpoint, and tells the others."""
+    """Keeps orbax to this host, which waits for no other."""
     context, here = ocp.Context(), jax.process_index()
     if jax.process_count() > 1:
         context.multiprocessing_options.primary_host = here
@@ -140,88 +94,118 @@ def alone() -> ocp.Context:
 
 
 def folder(workdir: Path) -> Path:
-    """Where a run's checkpoints are."""
+    """Returns where a run's checkpoints are."""
     return workdir / "checkpoints"
 
 
 def steps(workdir: Path) -> list[int]:
-    """The steps of a run's checkpoints, the newest first."""
-    if not folder(workdir).is_dir():
-        return []
-    return sorted((int(path.name) for path in folder(workdir).iterdir() if path.name.isdecimal()), reverse=True)
+    """Returns the steps of a run's checkpoints, the newest first; a folder without their form is passed over."""
+    while True:
+        try:
+            named = [path for path in folder(workdir).iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        found = [int(path.name) for path in named if any((path / name).exists() for name in FORM)]
+        if all(path.exists() for path in named):  # or else one was pruned just now, and a newer one may have come
+            return sorted(found, reverse=True)
+
+
+def refuse_obstacles(workdir: Path, start: int, stop: int, every: int) -> None:
+    """Raises `UserError` if something else has the name of a checkpoint that a run will write."""
+    for step in (*range(start - start % every + every, stop, every), stop):
+        path = folder(workdir) / str(step)
+        if step > start and (path.exists() or path.is_symlink()):
+            raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
 
 
 def load(workdir: Path, step: int, gan: Gan) -> TrainState:
-    """The state of one checkpoint, on this process's first device.
+    """Returns the state of one checkpoint, on this process's first device.
 
     Raises:
       Damaged: if it cannot be read, or differs from what was written.
       UserError: if it is of another network or another version, naming the differences.
     """
     path = folder(workdir) / str(step)
-    check_seal(path)
-    try:
-        with alone():
-            record = ocp.metadata(path.absolute()).custom_metadata or {}
-        arrays = dict(record["arrays"])
-    except Exception as error:
-        raise Damaged(f"its metadata cannot be read: {_short(error)}") from error
-    _check_same_arrays(path, record.get("format"), arrays, describe(abstract_state(gan)))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with alone():
-                state = ocp.load(path.absolute(), abstract_state(gan), checkpointable_name="state")
-    except Exception as error:
-        raise Damaged(f"its arrays cannot be read: {_short(error)}") from error
-    if describe(state) != arrays:
+    with seal.held(path):
+        try:
+            return _load(path.absolute(), gan)
+        except (Damaged, UserError):
+            raise
+        except Exception as error:  # what a disk and the libraries make of damage
+            raise Damaged(f"it cannot be read: {short(error)}") from error
+
+
+def _load(path: Path, gan: Gan) -> TrainState:
+    if seal.sealed(path):
+        seal.check_seal(path)
+    elif any(entry.is_symlink() for entry in [path, *path.rglob("*")]):
+        raise Damaged("it holds a symbolic link")
+    record = read_record(path)
+    if not seal.sealed(path) and "digests" not in record:
+        raise Damaged("it has no seal, and no digests of its arrays")
+    _check_same_arrays(path, record, seal.describe(named_arrays(abstract_state(gan))))
+    with warnings.catch_warnings(), alone():
+        warnings.simplefilter("ignore")
+        state = ocp.load(path, abstract_state(gan), checkpointable_name="state")
+    arrays = named_arrays(state)
+    if seal.describe(arrays) != record["arrays"]:
         raise Damaged("its arrays have not the types that were written")
+    seal.check_arrays(record, arrays)
     return state
 
 
-def seal(path: Path) -> None:
-    """Writes the digest of every file of a checkpoint beside them."""
-    digests = {str(file.relative_to(path)): _digest(file) for file in sorted(path.rglob("*")) if file.is_file()}
-    partial = path / f"{SEAL}.partial"
-    partial.write_text(json.dumps(digests, indent=1))
-    partial.rename(path / SEAL)
-
-
-def check_seal(path: Path) -> None:
-    """Raises `Damaged` if a file of a sealed checkpoint is not what it was, or a link leads out of it."""
-    if any(entry.is_symlink() for entry in [path, *path.rglob("*")]):
-        raise Damaged("it holds a symbolic link")
-    if not (path / SEAL).exists():
-        return
-    try:
-        digests = {str(name): str(digest) for name, digest in json.loads((path / SEAL).read_bytes()).items()}
-    except (ValueError, AttributeError):
-        raise Damaged(f"its {SEAL} cannot be read") from None
-    for name, digest in digests.items():
-        file = path / name
-        if not file.is_file():
-            raise Damaged(f"its file {name} is missing")
-        if _digest(file) != digest:
-            raise Damaged(f"its file {name} has changed")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def seal_what_is_whole(workdir: Path, gan: Gan) -> None:
+    """Seals the checkpoints that have lost their seal, or never had one, and are whole."""
+    for step in steps(workdir):
+        path = folder(workdir) / str(step)
+        if not seal.sealed(path):
+            try:
+                load(workdir, step, gan)
+            except Damaged:
+                continue
+            seal.write_seal(path)
 
 
 def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = print) -> tuple[int, TrainState] | None:
-    """The step and state of the newest checkpoint that is whole; None if there is none at all.
+    """Returns the step and state of the newest checkpoint that is whole; None if there is none at all.
 
     Raises:
       UserError: if every checkpoint is damaged, or one is of another network.
     """
-    damaged = {}
-    for step in steps(workdir):
+    return _first_whole(workdir, gan, lambda: steps(workdir), warn)
+
+
+def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = print) -> tuple[int, TrainState]:
+    """Returns the step and state of the checkpoint that is best by a metric, and whole.
+
+    Raises:
+      UserError: if no checkpoint knows the metric, every one that does is damaged, or one is of another network.
+    """
+
+    def order() -> list[int]:
+        scores = {step: value(workdir, step, metric) for step in steps(workdir)}
+        return sorted((step for step in scores if scores[step] < math.inf), key=lambda step: scores[step])
+
+    found = _first_whole(workdir, gan, order, warn)
+    if found is None:
+        raise UserError(f"--step=best: no checkpoint in {folder(workdir)} has a value of {metric}; use --step=latest")
+    return found
+
+
+def _first_whole(
+    workdir: Path, gan: Gan, order: Callable[[], list[int]], warn: Callable[[str], None]
+) -> tuple[int, TrainState] | None:
+    damaged: dict[int, str] = {}
+    ahead = order()
+    while ahead:
+        step = ahead.pop(0)
         try:
             state = load(workdir, step, gan)
         except Damaged as error:
-            damaged[step] = str(error)
+            if step in steps(workdir):
+                damaged[step] = str(error)
+            else:  # the run pruned it while it was read: look again
+                damaged, ahead = {}, order()
             continue
         for bad, why in damaged.items():
             warn(f"checkpoint {folder(workdir) / str(bad)} is damaged ({why}); using that of step {step}")
@@ -236,50 +220,80 @@ def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = print) -> tupl
 
 
 def set_aside(workdir: Path, beyond: int) -> None:
-    """Moves checkpoints newer than a step to `workdir/damaged`, out of the way of the run that repeats their steps."""
+    """Moves checkpoints newer than a step to `workdir/damaged`, out of the way of the run that repeats their steps.
+
+    Raises:
+      UserError: if one holds a file that is not of this run, and so cannot be moved.
+    """
     for step in steps(workdir):
         if step > beyond:
+            path = folder(workdir) / str(step)
+            with suppress(Damaged):
+                for other in seal.foreign(path):
+                    raise UserError(
+                        f"{path} must make way for the run, and holds {other.name}, which is not of the run: move that "
+                        "elsewhere, and start again"
+                    )
             place = workdir / "damaged" / str(step)
             place.parent.mkdir(exist_ok=True)
             number = 1
-            while place.exists():
+            while place.exists() or place.is_symlink():
                 place = place.with_name(f"{step}-{number}")
                 number += 1
-            (folder(workdir) / str(step)).rename(place)
+            path.rename(place)
 
 
-def restore(workdir: str | Path) -> tuple[Gan, TrainState]:
-    """The GAN and the newest state of the run in `workdir`.
+def restore(workdir: str | Path, step: int | str = "latest") -> tuple[Gan, TrainState]:
+    """Returns the GAN and a state of the run in `workdir`, which may be under way in another process.
+
+    Args:
+      workdir: the run's folder.
+      step: "latest", the newest whole checkpoint; "best" by the run's `config.report.best`; or the step of one.
 
     Raises:
-      UserError: if there is no run, no checkpoint, or none that is whole.
+      UserError: if there is no run, no such checkpoint, or none that is whole.
     """
     workdir = Path(workdir)
-    gan = build(read_config(workdir))
+    config = read_config(workdir)
+    gan = build(config)
+    if step == "best":
+        if not config.report.best:
+            raise UserError("--step=best: the run has no config.report.best; use --step=latest, or the step of one")
+        return gan, best(workdir, gan, config.report.best)[1]
+    if step != "latest":
+        return gan, _exactly(workdir, step, gan)
     found = newest(workdir, gan)
     if found is None:
         raise UserError(f"{folder(workdir)} holds no checkpoint yet; start the run again to go on with it")
     return gan, found[1]
 
 
+def _exactly(workdir: Path, step: int | str, gan: Gan) -> TrainState:
+    """The state of the checkpoint of a step that a user gave."""
+    there = steps(workdir)
+    if str(step) not in map(str, there):
+        known = ", ".join(map(str, there)) or "none"
+        raise UserError(f"--step={step}: no checkpoint of that step in {folder(workdir)}, which has {known}")
+    try:
+        return load(workdir, int(step), gan)
+    except Damaged as error:
+        raise UserError(f"--step={step}: that checkpoint is damaged ({error}); use --step=latest") from error
+
+
 def abstract_state(gan: Gan) -> TrainState:
-    """Shapes, types and placement of a state, without its arrays."""
+    """Returns shapes, types and placement of a state, without its arrays."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda key: init_state(gan, key), jax.random.key(0))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
 
 
-def describe(state: TrainState) -> dict[str, str]:
-    """Every array by name: `{"critic/variables/params/…": "float32[256,1]", …}`."""
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in named_arrays(state).items()}
-
-
-def _check_same_arrays(path: Path, number: Any, there: dict[str, str], here: dict[str, str]) -> None:
-    if number != FORMAT:
+def _check_same_arrays(path: Path, record: Mapping[str, Any], here: dict[str, str]) -> None:
+    if record.get("format") != FORMAT:
         raise UserError(
-            f"{path} has format {number}, and this version of wgan_jax reads format {FORMAT}; "
+            f"{path} has format {record.get('format')}, and this version of wgan_jax reads format {FORMAT}; "
             "go on with the version that wrote it, or start in another workdir"
         )
+    there = dict(record["arrays"])
     names = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
     if names:
         shown = "; ".join(f"{n}: {there.get(n, 'absent')} there, {here.get(n, 'absent')} here" for n in names[:3])
@@ -287,8 +301,8 @@ def _check_same_arrays(path: Path, number: Any, there: dict[str, str], here: dic
         raise UserError(f"{path} is a checkpoint of another network: {shown}{more}; start in another workdir")
 
 
-def _short(error: BaseException) -> str:
-    """The innermost cause on one line: its first words, and its last, where the system's own reason stands."""
+def short(error: BaseException) -> str:
+    """Returns the innermost cause on one line: its first words, and its last, where the system's own reason stands."""
     while error.__cause__ is not None:
         error = error.__cause__
     words = " ".join(str(error).split()) or type(error).__name__

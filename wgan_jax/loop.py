@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import data, parallel, transport
-from wgan_jax.checkpoint import Checkpointer
+from wgan_jax.checkpointer import Checkpointer
 from wgan_jax.data import batches
 from wgan_jax.errors import UserError
 from wgan_jax.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
@@ -97,7 +97,7 @@ def run(
                 record = write(*previous)
                 previous = None
                 log.flush()
-                checkpointer.save(step, devices.shares(state), record)
+                checkpointer.save(step, here, record)
             if last:
                 break
     return here
@@ -109,10 +109,9 @@ def assist(
     devices: Parallel,
     state: TrainState,
     train_data: data.Source,
-    checkpointer: Checkpointer,
     interrupt: Interrupt,
 ) -> TrainState:
-    """What `run` is to the other hosts: they compute, and save their share of each checkpoint.
+    """Does what `run` is to the other hosts: they compute, and write nothing.
 
     Raises:
       UserError: if the run diverges.
@@ -131,7 +130,6 @@ def assist(
         if saved:
             previous.check()
             previous = None
-            checkpointer.save(step, devices.shares(state))
         if last:
             break
     return parallel.local(state)

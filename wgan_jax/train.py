@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from wgan_jax import checkpoint, command, data, loop, parallel
-from wgan_jax.checkpoint import Checkpointer
+from wgan_jax.checkpointer import Checkpointer
 from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan, build
 from wgan_jax.interrupt import Interrupt
@@ -44,7 +44,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
         if parallel.first_host():
             start, state = _lead(config, workdir, gan, devices, interrupt)
         else:
-            start, state = _assist(config, workdir, gan, devices, interrupt)
+            start, state = _assist(config, gan, devices, interrupt)
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
     step = int(state.step)
     if start == config.steps:
@@ -59,7 +59,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
 def _lead(
     config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
 ) -> tuple[int, TrainState]:
-    """The whole run, or the part of the first of several hosts: it writes all but the others' shares of checkpoints.
+    """Does the whole run, or the part of the first of several hosts: it writes every file.
 
     Returns the iteration that it began after, and the state at its end.
     """
@@ -69,32 +69,27 @@ def _lead(
         found = checkpoint.newest(workdir, gan, warn=lambda line: print(line, file=sys.stderr))
         start, state = found or (0, init_state(gan, jax.random.key(config.seed)))
         checkpoint.set_aside(workdir, beyond=start)
+        checkpoint.seal_what_is_whole(workdir, gan)
+        checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
         state = parallel.from_first_host(config, state)
-        if start == config.steps:
-            return start, state
-        if start:
-            print(f"resuming {workdir} after iteration {start:,}", flush=True)
-        with (
-            Checkpointer(workdir, keep=config.report.checkpoints, best=config.report.best) as checkpointer,
-            _clear_errors(),
-        ):
-            state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
+        with Checkpointer(workdir, config.report.checkpoints, config.report.best) as checkpointer, _clear_errors():
+            if 0 < start < config.steps:
+                print(f"resuming {workdir} after iteration {start:,}", flush=True)
+            if start < config.steps:
+                state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
         parallel.wait_for_all("saved")
-        draw_plots(workdir, gan.game.estimate_name)
+        draw_plots(workdir, gan.game.estimate_name)  # of a finished run too: it may have been killed before they were
     return start, state
 
 
-def _assist(
-    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
-) -> tuple[int, TrainState]:
+def _assist(config: ConfigDict, gan: Gan, devices: Parallel, interrupt: Interrupt) -> tuple[int, TrainState]:
     """The part of the other hosts; returns what `_lead` returns."""
     train_data = data.load(config, "train", cache=config.data.cache)
     state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
     start = int(state.step)
-    if start == config.steps:
-        return start, state
-    with Checkpointer(workdir) as checkpointer, _clear_errors():
-        state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
+    if start < config.steps:
+        with _clear_errors():
+            state = loop.assist(config, gan, devices, state, train_data, interrupt)
     parallel.wait_for_all("saved")
     return start, state
 

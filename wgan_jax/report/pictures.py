@@ -1,6 +1,7 @@
 """Pictures of a run: sample grids, curves, and the critic as a landscape."""
 
 import gc
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from PIL import Image
 
+from wgan_jax.files import write_atomically
 from wgan_jax.report.records import Record
 from wgan_jax.sampling import to_uint8
 
@@ -44,15 +46,15 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 def save(picture: Image.Image | Figure, path: Path) -> None:
     """Writes a PNG, and empties a figure; a reader sees the old file or the new one, never a half."""
-    partial = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
     if isinstance(picture, Figure):
-        picture.savefig(partial, format="png", dpi=120, metadata={"Software": None})
+        picture.savefig(content, format="png", dpi=120, metadata={"Software": None})
         picture.clear()
         gc.collect()  # its artists hold each other, and a long run would keep every figure for a while
     else:
-        picture.save(partial, format="png")
-    partial.replace(path)
+        picture.save(content, format="png")
+    write_atomically(path, content.getvalue())
 
 
 def curves(records: Sequence[Record], series: dict[str, str], *, title: str, ylabel: str) -> Figure:
