@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 import wgan_jax
 from wgan_jax import UserError, checkpoint, seal
@@ -156,18 +157,20 @@ def test_a_checkpoint_has_its_name_only_when_it_is_sealed(gan, states, tmp_path,
     monkeypatch.setattr(seal, "write_seal", die)
     place = tmp_path / "checkpoints"
     place.mkdir()
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.write(place / "4", states[4], {})
+    with pytest.raises(KeyboardInterrupt), Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save(4, states[4])
+    assert [path.name for path in place.iterdir()] == ["4.wgan_jax-partial"]
     assert checkpoint.steps(tmp_path) == []
     with Checkpointer(tmp_path):
         assert list(place.iterdir()) == []
 
 
-def test_checkpoints_of_before_the_digests_still_load(workdir, gan, states, monkeypatch):
+def test_checkpoints_of_before_the_digests_still_load(workdir, gan, states):
     """Their record has no digests, so without a seal nothing vouches for them."""
-    monkeypatch.setattr(seal, "record_of", lambda arrays, **more: {"format": 1, "arrays": seal.describe(arrays)})
-    checkpoint.write(workdir / "checkpoints" / "16", states[4], {})
-    monkeypatch.undo()
+    path = workdir / "checkpoints" / "16"
+    record = {"format": 1, "arrays": checkpoint.describe(states[4])}
+    ocp.save(path, states[4], checkpointable_name="state", custom_metadata=record)
+    seal.write_seal(path)
     step, state = checkpoint.newest(workdir, gan)
     assert step == 16
     assert_same_bits(state, states[4])
@@ -186,7 +189,7 @@ def nested(path):
 
 @pytest.mark.parametrize("damage", [unreadable, nested])
 def test_a_file_that_cannot_be_read_is_damage_like_any_other(damage, workdir, gan, states):
-    for name in (seal.SEAL, "_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"):
+    for name in (seal.SEAL, checkpoint.RECORD, "_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"):
         shutil.rmtree(workdir / "checkpoints" / "12")
         shutil.copytree(workdir / "checkpoints" / "8", workdir / "checkpoints" / "12")
         damage(workdir / "checkpoints" / "12" / name)

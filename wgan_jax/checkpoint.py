@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from wgan_jax import seal
 from wgan_jax.errors import UserError
-from wgan_jax.files import PARTIAL, sync
+from wgan_jax.files import PARTIAL, sync, write_atomically
 from wgan_jax.gan import Gan, build
 from wgan_jax.seal import SEAL, Damaged
 from wgan_jax.state import TrainState, init_state, named_arrays
@@ -32,27 +33,46 @@ RISING = ("critic_class_accuracy",)
 """Metrics that are better the higher they are. An estimate is better the nearer it is to 0, any other the lower."""
 NAME = re.compile(r"0|[1-9]\d*")
 """Names of checkpoints."""
-RECORD = "_CHECKPOINT_METADATA"
-"""Where orbax keeps what is said of a checkpoint, as JSON."""
-FORM = (SEAL, RECORD, "state/manifest.ocdbt")
+RECORD = "record.json"
+METADATA = "_CHECKPOINT_METADATA"
+"""Orbax's own record; a checkpoint of before the digests has ours in it."""
+FORM = (SEAL, RECORD, METADATA, "state/manifest.ocdbt")
 """Files of a checkpoint; a folder that has none of them is none."""
 
 
-def write(path: Path, state: TrainState, metrics: Mapping[str, float]) -> None:
-    """Writes one checkpoint, seals it, and gives it its name last.
+def begin(path: Path, state: TrainState) -> ocp.AsyncResponse[None]:
+    """Copies the state's arrays and begins to write them: the first half of a checkpoint, done by all hosts together.
 
     Raises:
-      UserError: if something that is not of this run has that name already.
+      UserError: if something that is not of this run has the checkpoint's name already.
     """
-    if path.exists() or path.is_symlink():
-        raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
-    record = seal.record_of(named_arrays(state), format=FORMAT, metrics=dict(metrics))
+    _refuse_obstacle(path)
+    return ocp.save_async(path.with_name(path.name + PARTIAL), state, checkpointable_name="state", overwrite=True)
+
+
+def finish(path: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Adds the record and the seal to what `begin` has written, and gives the checkpoint its name last.
+
+    Args:
+      path: of the checkpoint.
+      record: what `record_of` made of the state.
+      arrays: the state's, by name, as they were when `begin` was called.
+    """
     partial = path.with_name(path.name + PARTIAL)
-    with alone():
-        ocp.save(partial, state, checkpointable_name="state", custom_metadata=record)
+    write_atomically(partial / RECORD, json.dumps(seal.signed(record, arrays), indent=1))
     seal.write_seal(partial)
     partial.rename(path)
     sync(path.parent)
+
+
+def record_of(state: TrainState, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Returns what a checkpoint says of a state: format, metrics, and the type and shape of every array by name."""
+    return {"format": FORMAT, "metrics": dict(metrics), "arrays": describe(state)}
+
+
+def describe(state: TrainState) -> dict[str, str]:
+    """Returns the type and shape of every array by name: `{"critic/variables/params/…": "float32[256, 1]", …}`."""
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in named_arrays(state).items()}
 
 
 def score(metric: str, number: float) -> float:
@@ -76,10 +96,12 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
       Damaged: if it cannot be read, or is not what was written.
     """
+    name = RECORD if (path / RECORD).exists() else METADATA
     try:
-        record = dict(json.loads((path / RECORD).read_bytes())["custom_metadata"])
+        content = json.loads((path / name).read_bytes())
+        record = dict(content if name == RECORD else content["custom_metadata"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Damaged(f"its {RECORD} cannot be read") from error
+        raise Damaged(f"its {name} cannot be read") from error
     seal.check_record(record)
     return record
 
@@ -113,9 +135,13 @@ def steps(workdir: Path) -> list[int]:
 def refuse_obstacles(workdir: Path, start: int, stop: int, every: int) -> None:
     """Raises `UserError` if something else has the name of a checkpoint that a run will write."""
     for step in (*range(start - start % every + every, stop, every), stop):
-        path = folder(workdir) / str(step)
-        if step > start and (path.exists() or path.is_symlink()):
-            raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
+        if step > start:
+            _refuse_obstacle(folder(workdir) / str(step))
+
+
+def _refuse_obstacle(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
 
 
 def load(workdir: Path, step: int, gan: Gan) -> TrainState:
@@ -143,14 +169,13 @@ def _load(path: Path, gan: Gan) -> TrainState:
     record = read_record(path)
     if not seal.sealed(path) and "digests" not in record:
         raise Damaged("it has no seal, and no digests of its arrays")
-    _check_same_arrays(path, record, seal.describe(named_arrays(abstract_state(gan))))
+    _check_same_arrays(path, record, describe(abstract_state(gan)))
     with warnings.catch_warnings(), alone():
         warnings.simplefilter("ignore")
         state = ocp.load(path, abstract_state(gan), checkpointable_name="state")
-    arrays = named_arrays(state)
-    if seal.describe(arrays) != record["arrays"]:
+    if describe(state) != record["arrays"]:
         raise Damaged("its arrays have not the types that were written")
-    seal.check_arrays(record, arrays)
+    seal.check_arrays(record, named_arrays(state))
     return state
 
 

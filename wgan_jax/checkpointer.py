@@ -6,17 +6,16 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax import checkpoint, seal
 from wgan_jax.errors import UserError
 from wgan_jax.files import PARTIAL
 from wgan_jax.seal import SEAL
-from wgan_jax.state import TrainState
+from wgan_jax.state import TrainState, named_arrays
 
 DELETED = ".deleted"
 TEMPORARY = re.compile(rf"\d+({re.escape(PARTIAL)}|({re.escape(PARTIAL)})?\.orbax-checkpoint-tmp.*)")
@@ -29,20 +28,22 @@ class Checkpointer:
     """Writes the checkpoints of one run under `workdir/checkpoints/<step>`.
 
     The newest `keep` stay, and the one that is best by the metric `best`, if it is named. Writing goes on in the
-    background; leaving the `with` block waits for it. Where several hosts share a run, the first one writes: it has all
-    of the state. What a killed run left unfinished is removed at the start. Nothing is removed or overwritten that the
-    run did not write itself, nor a checkpoint that holds somebody else's file.
+    background; leaving the `with` block waits for it. All hosts of a run must save the same steps, each with its share
+    of the state; the first one seals and tidies up. What a killed run left unfinished is removed at the start. Nothing
+    is removed or overwritten that the run did not write itself, nor a checkpoint that holds somebody else's file.
     """
 
     def __init__(self, workdir: Path, keep: int = 3, best: str = ""):
         self._workdir, self._keep, self._best = workdir, keep, best
         self._folder = checkpoint.folder(workdir).absolute()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self._folder)
-        self._values = (
-            {step: checkpoint.value(workdir, step, best) for step in checkpoint.steps(workdir)} if best else {}
-        )
-        self._prune()
+        self._first = jax.process_index() == 0
+        self._values: dict[int, float] = {}
+        if self._first:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self._folder)
+            if best:
+                self._values = {step: checkpoint.value(workdir, step, best) for step in checkpoint.steps(workdir)}
+            self._prune()
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._writing: Future[None] | None = None
 
@@ -56,26 +57,32 @@ class Checkpointer:
             self._writer.shutdown()
 
     def save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
-        """Copies the state to the host, and lets a thread digest and write it while the run goes on.
+        """Copies the state to the host, and lets threads write, digest and seal it while the run goes on.
 
         Args:
           step: iterations done.
-          state: after them.
+          state: after them; of several hosts, each gives its share.
           metrics: of that step, kept in the checkpoint's record.
 
         Raises:
-          UserError: if the checkpoint before this one could not be written.
+          UserError: if the checkpoint before this one could not be written, or something else has this one's name.
         """
         self.wait()
         metrics = {name: float(number) for name, number in (metrics or {}).items()}
         if self._best in metrics:
             self._values[step] = checkpoint.score(self._best, metrics[self._best])
-        self._writing = self._writer.submit(self._write, step, jax.tree.map(_copy, state), metrics)
-
-    def _write(self, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
         path = self._folder / str(step)
-        checkpoint.write(path, state, metrics)
-        self._prune()
+        written = checkpoint.begin(path, state)
+        record = checkpoint.record_of(state, metrics)
+        copies = {name: _copy(x) for name, x in named_arrays(state).items()} if self._first else {}
+
+        def finish() -> None:
+            written.result()
+            if self._first:
+                checkpoint.finish(path, record, copies)
+                self._prune()
+
+        self._writing = self._writer.submit(finish)
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on the disk.
@@ -115,11 +122,9 @@ def _all_ours(path: Path) -> bool:
         return False
 
 
-def _copy(x: jax.Array) -> Any:
-    """An array's copy on the host, since the next step is given the array's memory."""
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(jnp.array(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-    return np.array(x)
+def _copy(x: jax.Array) -> np.ndarray:
+    """An array's copy on this host, since the next step is given the array's memory; of a key its numbers."""
+    return np.array(seal.numbers(x).addressable_data(0))
 
 
 def _remove_leftovers(place: Path) -> None:

@@ -77,7 +77,7 @@ def default() -> ConfigDict:
     c.report.checkpoint_every = 1_000
     c.report.checkpoints = 3  # how many of the newest checkpoints are kept
     c.report.wasserstein_exact = False  # points only: the exact W₁ of the held-out estimate's own points beside it
-    c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint where it is lowest is kept too
+    c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint that is best by it is kept too
 
     c.debug = ConfigDict()
     c.debug.nans = False  # stop in the operation that makes the first NaN; slow

@@ -30,13 +30,13 @@ NEIGHBOURS = 500
 """Samples, and held-out examples, whose nearest neighbours are taken."""
 
 
-def evaluate(workdir: str | Path, *, ema: bool = True, seed: int = 0) -> dict[str, Any]:
+def evaluate(workdir: str | Path, *, step: int | str = "latest", ema: bool = True, seed: int = 0) -> dict[str, Any]:
     """The measures by name; `real_nearest_neighbour_accuracy` compares training with held-out examples.
 
     Raises:
       UserError: if there is no run or no checkpoint in `workdir`.
     """
-    gan, state = restore(workdir)
+    gan, state = restore(workdir, step)
     config = read_config(Path(workdir))
     train, held_out = (data.load(config, split) for split in ("train", "held_out"))
     label = np.arange(SAMPLES) % gan.num_classes if gan.num_classes else None
@@ -68,7 +68,7 @@ def evaluate(workdir: str | Path, *, ema: bool = True, seed: int = 0) -> dict[st
 
 
 def main() -> None:
-    result = evaluate(flags.FLAGS.workdir, ema=flags.FLAGS.ema, seed=flags.FLAGS.seed)
+    result = evaluate(flags.FLAGS.workdir, step=flags.FLAGS.step, ema=flags.FLAGS.ema, seed=flags.FLAGS.seed)
     if flags.FLAGS.json:
         print(json.dumps(result))
         return
@@ -79,6 +79,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run's folder.")
+    flags.DEFINE_string("step", "latest", "Of the checkpoint: a number, best (by config.report.best) or latest.")
     flags.DEFINE_integer("seed", 0, "Of the samples' latents.", lower_bound=0)
     flags.DEFINE_bool("ema", True, "Measure the generator's average, not the generator itself.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")

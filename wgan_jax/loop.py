@@ -97,7 +97,7 @@ def run(
                 record = write(*previous)
                 previous = None
                 log.flush()
-                checkpointer.save(step, here, record)
+                checkpointer.save(step, devices.shares(state), record)
             if last:
                 break
     return here
@@ -109,9 +109,10 @@ def assist(
     devices: Parallel,
     state: TrainState,
     train_data: data.Source,
+    checkpointer: Checkpointer,
     interrupt: Interrupt,
 ) -> TrainState:
-    """Does what `run` is to the other hosts: they compute, and write nothing.
+    """Does what `run` is to the other hosts: they compute, and save their share of each checkpoint.
 
     Raises:
       UserError: if the run diverges.
@@ -130,6 +131,7 @@ def assist(
         if saved:
             previous.check()
             previous = None
+            checkpointer.save(step, devices.shares(state))
         if last:
             break
     return parallel.local(state)

@@ -119,6 +119,20 @@ class Parallel:
             jax.tree.map(lambda x: jax.make_array_from_process_local_data(whole, x), _plain(state)), state
         )
 
+    def shares(self, state: TrainState) -> TrainState:
+        """The state as a checkpointer takes it: of several hosts, each writes its share of one state."""
+        if hosts() == 1:
+            return local(state)
+        if self.mode == "jit":
+            return state
+        whole = NamedSharding(self.mesh, PartitionSpec())
+
+        def join(x: jax.Array) -> jax.Array:
+            pieces = [shard.data for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape, whole, pieces)
+
+        return _with_keys(jax.tree.map(lambda x: join(jax.random.key_data(x) if _is_key(x) else x), state), state)
+
 
 def of(config: ConfigDict) -> Parallel:
     """How all devices there are share the run of a config.

@@ -60,7 +60,7 @@ def write(images: np.ndarray, label: np.ndarray | None, out: Path, columns: int 
 
 def main() -> None:
     f = flags.FLAGS
-    gan, state = restore(f.workdir)
+    gan, state = restore(f.workdir, f.step)
     key = jax.random.key(f.seed)
     columns, num = None, f.num
     label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
@@ -80,6 +80,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run's folder.")
+    flags.DEFINE_string("step", "latest", "Of the checkpoint: a number, best (by config.report.best) or latest.")
     flags.DEFINE_integer("num", 64, "How many examples, or walks.", lower_bound=1)
     flags.DEFINE_string("out", "samples.png", "A .png or .npz file.")
     flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0)

@@ -1,8 +1,8 @@
 """Proof that a checkpoint is what was written: a digest of every file, and one of every array.
 
 The seal, `files.sha256.json`, lies beside the files of a checkpoint from the moment it has its name, and finds any
-changed bit. The digests of the arrays are part of the checkpoint's own record, with a digest of the record itself: they
-vouch for the state where the seal has been lost.
+changed bit. The digests of the arrays are in the checkpoint's record, with a digest of the record itself: they vouch
+for the state where the seal has been lost.
 """
 
 import fcntl
@@ -108,19 +108,14 @@ def held(path: Path, *, exclusive: bool = False) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def record_of(arrays: Mapping[str, jax.Array | np.ndarray], **more: Any) -> dict[str, Any]:
-    """Returns what a checkpoint's record says of its arrays: each one's type and digest, and a digest of all that.
-
-    Args:
-      arrays: by name.
-      more: what else the record says, as JSON has it.
-    """
-    record = more | {"arrays": describe(arrays), "digests": {name: array_digest(x) for name, x in arrays.items()}}
-    return record | {"digest": _record_digest(record)}
+def signed(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns a record with the digest of each array, and a digest of all that the record says."""
+    whole = dict(record) | {"digests": {name: array_digest(x) for name, x in arrays.items()}}
+    return whole | {"digest": _record_digest(whole)}
 
 
 def check_record(record: Mapping[str, Any]) -> None:
-    """Raises `Damaged` if a record is not what `record_of` made. One of an older version has no digest to check."""
+    """Raises `Damaged` if a record is not what `signed` made. One of an older version has no digest to check."""
     if "digests" in record or "digest" in record:
         rest = {name: value for name, value in record.items() if name != "digest"}
         if record.get("digest") != _record_digest(rest):
@@ -135,16 +130,14 @@ def check_arrays(record: Mapping[str, Any], arrays: Mapping[str, jax.Array | np.
             raise Damaged(f"its array {name} has changed")
 
 
-def describe(arrays: Mapping[str, jax.Array | np.ndarray]) -> dict[str, str]:
-    """Returns the type and shape of every array by name: `{"critic/variables/params/…": "float32[256, 1]", …}`."""
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in arrays.items()}
-
-
 def array_digest(x: jax.Array | np.ndarray) -> str:
-    """Returns the SHA-256 of an array's bytes; that of a key is of its numbers."""
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-        x = jax.random.key_data(x)
-    return hashlib.sha256(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data).hexdigest()
+    """Returns the SHA-256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(numbers(x)).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def numbers(x: Any) -> Any:
+    """Returns an array as it is, and a key as its numbers."""
+    return jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
 def _record_digest(record: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
         if parallel.first_host():
             start, state = _lead(config, workdir, gan, devices, interrupt)
         else:
-            start, state = _assist(config, gan, devices, interrupt)
+            start, state = _assist(config, workdir, gan, devices, interrupt)
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
     step = int(state.step)
     if start == config.steps:
@@ -59,7 +59,8 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
 def _lead(
     config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
 ) -> tuple[int, TrainState]:
-    """Does the whole run, or the part of the first of several hosts: it writes every file.
+    """Does the whole run, or the part of the first of several hosts: it writes all but the
+    others' shares of checkpoints.
 
     Returns the iteration that it began after, and the state at its end.
     """
@@ -82,14 +83,16 @@ def _lead(
     return start, state
 
 
-def _assist(config: ConfigDict, gan: Gan, devices: Parallel, interrupt: Interrupt) -> tuple[int, TrainState]:
+def _assist(
+    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
+) -> tuple[int, TrainState]:
     """The part of the other hosts; returns what `_lead` returns."""
     train_data = data.load(config, "train", cache=config.data.cache)
     state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
     start = int(state.step)
     if start < config.steps:
-        with _clear_errors():
-            state = loop.assist(config, gan, devices, state, train_data, interrupt)
+        with Checkpointer(workdir) as checkpointer, _clear_errors():
+            state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
     parallel.wait_for_all("saved")
     return start, state
 

@@ -1,0 +1,61 @@
+"""Runs a command that dies at a named point of what it does on the disk: for `test_death.py`.
+
+    python -m tests.die POINT before|after COUNT ARGUMENTS_OF_TRAIN…
+
+The process kills itself before or after the COUNT-th time that it comes to the point. A point is a function of the
+program, so one that is renamed or no longer called is noticed: the process then ends with code 77.
+"""
+
+import importlib
+import os
+import runpy
+import signal
+import sys
+
+POINTS = {
+    "claim": "wgan_jax.workdir:write_atomically",
+    "begin": "wgan_jax.checkpoint:begin",
+    "seal": "wgan_jax.seal:write_seal",
+    "name": "pathlib:Path.rename",
+    "checkpoint": "wgan_jax.checkpoint:finish",
+    "prune": "wgan_jax.checkpointer:Checkpointer._prune",
+    "delete": "wgan_jax.seal:remove",
+    "records": "wgan_jax.report.records:Records.flush",
+    "sample": "wgan_jax.report.pictures:write_atomically",
+    "leave": "wgan_jax.checkpointer:Checkpointer.__exit__",
+    "plots": "wgan_jax.report.gallery:draw_plots",
+}
+
+
+def arm(point: str, when: str, count: int) -> None:
+    """Replaces the function of a point by one that dies."""
+    module, _, name = POINTS[point].partition(":")
+    *path, last = name.split(".")
+    place = importlib.import_module(module)
+    for part in path:
+        place = getattr(place, part)
+    real, calls = getattr(place, last), []
+
+    def dying(*args, **kwargs):
+        calls.append(None)
+        if when == "before" and len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **kwargs)
+        if when == "after" and len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(place, last, dying)
+
+
+if __name__ == "__main__":
+    point, when, count, *args = sys.argv[1:]
+    sys.argv = ["train", *args]
+    if point == "plots":  # train has the name itself
+        import wgan_jax.report.gallery  # noqa: F401
+    arm(point, when, int(count))
+    try:
+        runpy.run_module("wgan_jax.train", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        sys.exit(end.code or 77)
+    sys.exit(77)
