@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wgan_jax import UserError, data
+from wgan_jax import UserError, data, parallel, train
 from wgan_jax.data import images, memory, shared
+from wgan_jax.interrupt import Interrupt
 
 from .commands import environment
 from .conftest import tiny_config
@@ -269,3 +270,20 @@ def test_the_limits_of_control_groups_count(tmp_path, monkeypatch, own, files, l
 def test_without_limits_the_machine_counts(tmp_path, monkeypatch, own):
     groups(tmp_path, monkeypatch, own)
     assert memory.available() > 2**20
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_training_tells_how_many_processes_read(tmp_path, monkeypatch, first):
+    asked = {}
+
+    def load(config, split, processes=1, **_):
+        asked[split] = processes
+        if split == "train":
+            raise UserError("enough")
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(parallel, "hosts", lambda: 4)
+    monkeypatch.setattr(parallel, "first_host", lambda: first)
+    with pytest.raises(UserError, match="enough"):
+        train.train(tiny_config(), tmp_path / "run", Interrupt())
+    assert asked == ({"held_out": 1, "train": 4} if first else {"train": 4})
