@@ -62,7 +62,11 @@ def test_twelve_bits_in_a_tiff(tmp_path):
 @pytest.mark.parametrize(
     ("ending", "values", "words"),
     [
-        ("tif", RAMP.astype(np.int32) * 1_000, "from 0 to 63000, but integers of 32 bits must be from 0 to 255"),
+        (
+            "tif",
+            RAMP.astype(np.int32) * 1_000,
+            "from 0 to 63000, but integers of 32 bits or with a sign must be from 0 to 255",
+        ),
         ("tif", RAMP.astype(np.int32) - 1, "from -1 to 62"),
         ("tif", RAMP.astype(np.float32), "from 0 to 63, but floats must be from 0 to 1"),
         ("tif", np.where(RAMP == 9, np.nan, 0.5).astype(np.float32), "from nan to nan"),

@@ -108,7 +108,7 @@ def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     values = np.asarray(image)
     low, high = values.min(), values.max()
     if image.mode == "I":
-        scaled, top, rule = values, 255, "integers of 32 bits must be from 0 to 255"
+        scaled, top, rule = values, 255, "integers of 32 bits or with a sign must be from 0 to 255"
     elif image.mode == "F":
         scaled, top, rule = np.round(values * 255), 1, "floats must be from 0 to 1"
     else:
