@@ -32,7 +32,7 @@ class FolderSource(ImageSource):
         """The classes, and the name and size of each file; not its path or date, so that the folder may be moved."""
         yield from ("folder", *self._classes)
         for i in self._index:
-            yield from (self._names[i], str(_size(self._folder / self._names[i])))
+            yield from (self._names[i], str(_size(f"{self._folder}/{self._names[i]}")))
 
     def name(self, i: int) -> str:
         return self._names[self._index[i]]
@@ -59,9 +59,9 @@ def load(folder: Path, split: str, form: Form, held_out_fraction: float) -> Fold
     return FolderSource(folder, here, form, class_names(names))
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:  # it has vanished, or is no file: reading it will tell
         return -1
 
