@@ -265,15 +265,6 @@ def test_images_are_kept_if_half_of_the_memory_holds_them(odd_folder, monkeypatc
     assert isinstance(train, data.ArraySource) == kept
 
 
-def test_the_limit_of_the_control_group_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("5000\n")
-    (tmp_path / "memory.current").write_text("2000\n")
-    assert memory.available() == 3000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available() > 2**20
-
-
 def test_a_long_preparation_says_how_far_it_is(monkeypatch, capfd):
     now = iter([0.0, *range(6, 66, 6)])
     monkeypatch.setattr(memory.time, "monotonic", lambda: float(next(now)))

@@ -1,6 +1,7 @@
 """TFDS data sets, small ones that the tests write themselves."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -203,3 +204,107 @@ def test_splits():
     assert tfds.splits(["train", "validation"], "train", "", 0.1)["held_out"] == "validation"
     assert tfds.splits(["train", "validation", "test"], "train", "", 0.1)["held_out"] == "test"
     assert tfds.splits(["train", "test"], "test", "", 0.001) == {"train": "test[:99%]", "held_out": "test[99%:]"}
+
+
+def unlabelled(num, seed):
+    """As TFDS has the test splits of challenges."""
+    return tfds_sets.clothes(num, seed)[0], np.full(num, -1)
+
+
+@pytest.fixture(scope="module")
+def challenges(tmp_path_factory):
+    place = tmp_path_factory.mktemp("challenges")
+    train, validation = tfds_sets.clothes(400, 0), tfds_sets.clothes(10, 1)
+    tfds_sets.write(place, "both", {"train": train, "validation": validation, "test": unlabelled(12, 2)})
+    tfds_sets.write(place, "test_only", {"train": train, "test": unlabelled(12, 2)})
+    one_wrong = train[1].copy()
+    one_wrong[250] = 10
+    tfds_sets.write(place, "one_wrong", {"train": (train[0], one_wrong), "test": validation})
+    tfds_sets.write(place, "all_wrong", {"train": unlabelled(40, 3), "test": validation})
+    return place
+
+
+def conditional(directory, name, **changes):
+    return config(directory, name, conditional__kind="auxiliary", **changes)
+
+
+def flags(message):
+    """What the settings' flags in a message change."""
+    found = re.findall(r"--config\.([a-z_.]+)=('[^']*'|\S+)", message)
+    return {key.replace(".", "__"): value.strip("'") for key, value in found}
+
+
+def test_a_test_split_without_labels_gives_way_to_validation(challenges):
+    held_out = data.load(conditional(challenges, "both"), "held_out")
+    np.testing.assert_array_equal(everything(held_out)["label"], tfds_sets.clothes(10, 1)[1])
+    assert len(data.load(conditional(challenges, "both"), "train")) == 400
+
+
+def test_labels_do_not_matter_without_classes(challenges):
+    for name in ("both", "test_only", "all_wrong"):
+        settings = config(challenges, name)
+        assert len(data.load(settings, "train", cache="always")) > 0
+        assert len(data.load(settings, "held_out")) == (10 if name == "all_wrong" else 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        (
+            "both",
+            {"data__held_out_split": "test"},
+            r"both/1.0.0, split 'test', .* label -1, .*held_out_split=validation$",
+        ),
+        ("test_only", {}, r"test_only/1.0.0, split 'test', .* label -1, .*held_out_split='train\[90%:\]'$"),
+        ("all_wrong", {}, r"all_wrong/1.0.0, split 'train', .* label -1, .*--config.conditional.kind=none$"),
+    ],
+)
+def test_labels_that_are_no_classes_are_found_at_the_start(challenges, name, changes, words):
+    split = "train" if name == "all_wrong" else "held_out"
+    with pytest.raises(UserError, match=words) as error:
+        data.load(conditional(challenges, name, **changes), split)
+    remedy = flags(str(error.value))
+    assert remedy
+    settings = conditional(challenges, name, **changes)
+    settings.update_from_flattened_dict({key.replace("__", "."): value for key, value in remedy.items()})
+    for side in ("train", "held_out"):
+        labels = everything(data.load(settings, side))["label"]
+        assert name == "all_wrong" or set(labels) <= set(range(10))
+
+
+def test_a_single_label_that_is_no_class_is_found_when_it_is_read(challenges):
+    settings = conditional(challenges, "one_wrong")
+    source = data.load(settings, "train")
+    source.read(np.arange(250))
+    with pytest.raises(UserError, match="split 'train', has images of label 10, which is none of its 10 classes"):
+        source.read(np.arange(240, 260))
+    with pytest.raises(UserError, match="of label 10"):
+        data.load(settings, "train", cache="always")
+
+
+def test_a_sets_fingerprint(challenges, directory, tmp_path):
+    def fingerprint(place, name, cache="never", **changes):
+        settings = config(place, name, **changes)
+        return data.fingerprint(*(data.load(settings, split, cache=cache) for split in ("train", "held_out")))
+
+    known = fingerprint(challenges, "both")
+    assert (known["train"]["examples"], known["held_out"]["examples"]) == (400, 12)
+    assert fingerprint(challenges, "both", cache="always") == known
+    tfds_sets.write(
+        tmp_path / "elsewhere",
+        "both",
+        {"train": tfds_sets.clothes(400, 0), "validation": tfds_sets.clothes(10, 1), "test": unlabelled(12, 2)},
+    )
+    assert fingerprint(tmp_path / "elsewhere", "both") == known
+    assert fingerprint(challenges, "both", data__train_split="train[:399]")["train"] != known["train"]
+    assert fingerprint(challenges, "both", data__held_out_split="validation")["held_out"] != known["held_out"]
+    tfds_sets.write(tmp_path / "pixels", "both", {"train": tfds_sets.clothes(400, 9), "test": unlabelled(12, 2)})
+    assert fingerprint(tmp_path / "pixels", "both")["train"] != known["train"]
+    assert fingerprint(tmp_path / "pixels", "both")["held_out"] == known["held_out"]
+    tfds_sets.write(
+        tmp_path / "version",
+        "both",
+        {"train": tfds_sets.clothes(400, 0), "test": unlabelled(12, 2)},
+        version="1.0.1",
+    )
+    assert fingerprint(tmp_path / "version", "both")["train"] != known["train"]

@@ -46,7 +46,7 @@ def default() -> ConfigDict:
     c.data.dequantise = False  # add U(0, 1/128), as WGAN-GP does on CIFAR-10; tfds and folder
     c.data.cache = "auto"  # images decoded once, into memory: always, never, or if they fill at most half of it
     c.data.train_split = "train"  # of a tfds set; train[:1000] takes its first 1,000 images
-    c.data.held_out_split = ""  # of a tfds set; "" for test or validation, or else the last part of train
+    c.data.held_out_split = ""  # of a tfds set; "" for test (if its labels are classes), validation or part of train
     c.data.held_out_fraction = 0.1  # that part; and of a folder's images, those that no network trains on
     c.data.unreadable_fraction = 0.01  # more damaged files than this in a folder, and the run does not start
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from wgan_jax import draws, preprocess
-from wgan_jax.data import Examples, Source
+from wgan_jax.data import Examples, Source, fixed_subset
 from wgan_jax.gan import Gan
 from wgan_jax.state import TrainState
 from wgan_jax.step import Batch, labels
@@ -62,8 +61,11 @@ def make_fakes(gan: Gan, num: int) -> Callable[[TrainState], jax.Array]:
 
 
 def fixed_set(source: Source) -> Examples:
-    """The first examples of a source, in groups of a size that suits the critic: `{"image": [K, B, ...], …}`."""
+    """Returns a fixed pseudo-random part of a source, in groups that suit the critic: `{"image": [K, B, ...], …}`.
+
+    It is the same in every run, whatever its seed.
+    """
     size = min(len(source), 128)
     groups = min(len(source), FIXED_IMAGES) // size
-    examples = source.read(np.arange(groups * size))
+    examples = source.read(fixed_subset(source, groups * size))
     return {name: values.reshape(groups, size, *values.shape[1:]) for name, values in examples.items()}

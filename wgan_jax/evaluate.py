@@ -24,8 +24,8 @@ from wgan_jax.workdir import read_config
 
 SAMPLES = 1_000
 """Samples that are classified."""
-TRAINING = 5_000
-"""Real examples, at most, from which the classifier learns."""
+EXAMPLES = 5_000
+"""Examples of a split, at most: from these of training the classifier learns, and on those held out it is tried."""
 NEIGHBOURS = 500
 """Samples, and held-out examples, whose nearest neighbours are taken."""
 
@@ -38,13 +38,13 @@ def evaluate(workdir: str | Path, *, step: int | str = "latest", ema: bool = Tru
     """
     gan, state = restore(workdir, step)
     config = read_config(Path(workdir))
-    train, held_out = (data.load(config, split) for split in ("train", "held_out"))
+    train, held_out = (data.load(config, split, most=EXAMPLES) for split in ("train", "held_out"))
     label = np.arange(SAMPLES) % gan.num_classes if gan.num_classes else None
     samples = np.asarray(sample(gan, state, jax.random.key(seed), SAMPLES, label=label, ema=ema))
 
     estimate = jax.jit(make_estimate(gan))
     num = min(NEIGHBOURS, len(held_out), len(train))
-    real, training = (preprocess.to_range(source.read(np.arange(num))["image"]) for source in (held_out, train))
+    real, training = (preprocess.to_range(_some(source, num)["image"]) for source in (held_out, train))
     result = {
         "step": int(state.step),
         "training_estimate": float(estimate(state, fixed_set(train))),
@@ -57,7 +57,7 @@ def evaluate(workdir: str | Path, *, step: int | str = "latest", ema: bool = Tru
         counts = quality.class_counts(samples, examples["image"], examples["label"])
         result["class_counts"] = counts.tolist()
     if label is not None:
-        known, unseen = (source.read(np.arange(min(TRAINING, len(source)))) for source in (train, held_out))
+        known, unseen = (_some(source, EXAMPLES) for source in (train, held_out))
         known_images, unseen_images = (preprocess.to_range(examples["image"]) for examples in (known, unseen))
         predicted, expected = (
             quality.classify(images, known_images, known["label"]) for images in (samples, unseen_images)
@@ -65,6 +65,10 @@ def evaluate(workdir: str | Path, *, step: int | str = "latest", ema: bool = Tru
         result["class_agreement"] = float(np.mean(predicted == label))
         result["real_class_agreement"] = float(np.mean(expected == unseen["label"]))
     return result
+
+
+def _some(source: data.Source, num: int) -> data.Examples:
+    return source.read(data.fixed_subset(source, num))
 
 
 def main() -> None:

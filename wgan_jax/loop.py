@@ -48,7 +48,7 @@ def run(
     plan, stream, dispatch = prepare(config, gan, devices, start, train_data)
     estimate = jax.jit(make_estimate(gan))
     fixed = {"training_estimate": fixed_set(train_data), "held_out_estimate": fixed_set(held_out)}
-    points = held_out.read(np.arange(FIXED_IMAGES if report.wasserstein_exact else 0))["image"]
+    points = held_out.read(data.fixed_subset(held_out, FIXED_IMAGES if report.wasserstein_exact else 0))["image"]
     fakes = jax.jit(make_fakes(gan, len(points)))
     sample_key = jax.random.key(config.seed)
 

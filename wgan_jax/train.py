@@ -65,7 +65,7 @@ def _lead(
     Returns the iteration that it began after, and the state at its end.
     """
     held_out = data.load(config, "held_out")
-    train_data = data.load(config, "train", cache=config.data.cache)
+    train_data = data.load(config, "train", cache=config.data.cache, processes=parallel.hosts())
     with claimed(workdir, config), disk_errors(workdir):
         found = checkpoint.newest(workdir, gan, warn=lambda line: print(line, file=sys.stderr))
         start, state = found or (0, init_state(gan, jax.random.key(config.seed)))
@@ -87,7 +87,7 @@ def _assist(
     config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
 ) -> tuple[int, TrainState]:
     """The part of the other hosts; returns what `_lead` returns."""
-    train_data = data.load(config, "train", cache=config.data.cache)
+    train_data = data.load(config, "train", cache=config.data.cache, processes=parallel.hosts())
     state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
     start = int(state.step)
     if start < config.steps:

@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import config as configs
 from wgan_jax.data import digits, folders, memory, tfds, toy
 from wgan_jax.data.images import Form, ImageSource
-from wgan_jax.data.source import ArraySource, Examples, Source
+from wgan_jax.data.source import ArraySource, Examples, Source, fingerprint, fixed_subset
 from wgan_jax.errors import UserError
 
-__all__ = ["ArraySource", "Examples", "Source", "load"]
+__all__ = ["ArraySource", "Examples", "Source", "fingerprint", "fixed_subset", "load"]
 
 
-def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
+def load(
+    config: ConfigDict, split: str, *, cache: str = "never", most: int | None = None, processes: int = 1
+) -> Source:
     """The examples of a split, `train` or `held_out`, that `config.data` names.
 
     Args:
@@ -21,6 +24,9 @@ def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
       split: `train` or `held_out`.
       cache: whether encoded images are decoded into memory, as in `config.data.cache`: worth it for a split that is
         read more than once.
+      most: how many encoded images are wanted, at most: only `fixed_subset(source, most)` is opened, and whichever of
+        them cannot be read is left out, since it is training that judges how many that may be.
+      processes: how many processes of the run read this split; those of one machine share its memory.
 
     Raises:
       UserError: if there is no such data set, or it cannot be read, or its examples have another shape than the
@@ -29,7 +35,10 @@ def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
     source = _open(config, split)
     _check_classes(config, source.num_classes)
     if isinstance(source, ImageSource):
-        return memory.settle(source, cache=cache, unreadable_fraction=config.data.unreadable_fraction)
+        allowed = config.data.unreadable_fraction
+        if most is not None and most < len(source):
+            source, allowed = source.only(np.sort(fixed_subset(source, most))), 1.0
+        return memory.settle(source, cache=cache, unreadable_fraction=allowed, processes=processes)
     if source.image_shape != configs.image_shape(config):
         size, channels = (source.image_shape[0], source.image_shape[-1])
         size = size if len(source.image_shape) > 1 else 0
@@ -71,6 +80,7 @@ def _open(config: ConfigDict, split: str) -> Source:
             train_split=c.train_split,
             held_out_split=c.held_out_split,
             held_out_fraction=c.held_out_fraction,
+            labelled=configs.num_classes(config) > 0,
         )
     known = ["digits", *(f"toy:{name}" for name in toy.DISTRIBUTIONS), "tfds:fashion_mnist", "folder:/path"]
     raise UserError(f"config.data.name = {c.name!r}: no such data set; {configs.nearest(c.name, known)}")

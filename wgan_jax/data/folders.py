@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,18 @@ class FolderSource(ImageSource):
 
     def __init__(self, folder: Path, names: list[str], form: Form, classes: Sequence[str] = ()):
         super().__init__(form, np.arange(len(names)), len(classes))
-        self._folder, self._names = folder, names
+        self._folder, self._names, self._classes = folder, names, classes
         self._label = np.array([classes.index(_first(name)) for name in names]) if classes else None
 
     def fetch(self, index: np.ndarray) -> tuple[Sequence[Path], np.ndarray | None]:
         return [self._folder / self._names[i] for i in index], None if self._label is None else self._label[index]
+
+    @property
+    def content(self) -> Iterator[str]:
+        """The classes, and the name and size of each file; not its path or date, so that the folder may be moved."""
+        yield from ("folder", *self._classes)
+        for i in self._index:
+            yield from (self._names[i], str(_size(f"{self._folder}/{self._names[i]}")))
 
     def name(self, i: int) -> str:
         return self._names[self._index[i]]
@@ -37,7 +44,7 @@ def load(folder: Path, split: str, form: Form, held_out_fraction: float) -> Fold
     Which are held out depends on the names of the files alone, so it is the same in every run.
 
     Raises:
-      UserError: if there is no such folder, or it holds too few images for two splits.
+      UserError: if there is no such folder, it cannot be listed, or it holds too few images for two splits.
     """
     if not folder.is_dir():
         raise UserError(f"config.data.name = 'folder:{folder}': no such folder; give the path of a folder of images")
@@ -52,16 +59,38 @@ def load(folder: Path, split: str, form: Form, held_out_fraction: float) -> Fold
     return FolderSource(folder, here, form, class_names(names))
 
 
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # it has vanished, or is no file: reading it will tell
+        return -1
+
+
 def image_names(folder: Path) -> list[str]:
-    """The paths of all images below a folder, relative to it, sorted; hidden files and folders are passed over."""
-    names = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        here = Path(parent).relative_to(folder)
-        names += [
-            (here / name).as_posix() for name in files if name.lower().endswith(ENDINGS) and not name.startswith(".")
-        ]
-    return sorted(names)
+    """Returns the paths of all images below a folder, relative to it, sorted.
+
+    Hidden files and folders are passed over. Links count as what they lead to, but for a link to a folder that it
+    lies in, which would have no end.
+    """
+    return sorted(_below(folder, "", frozenset()))
+
+
+def _below(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed: {error.strerror}; mend its permissions, or remove it") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        # A link may lead nowhere, or round in a circle, which `isdir` takes for no folder.
+        if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+            yield from _below(Path(entry.path), f"{prefix}{entry.name}/", above | {real})
+        elif entry.name.lower().endswith(ENDINGS):
+            yield prefix + entry.name
 
 
 def class_names(names: list[str]) -> list[str]:

@@ -3,17 +3,20 @@
 import functools
 import io
 import os
+import stat
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
-from wgan_jax.data.source import Examples
+from wgan_jax.data.digest import sha256
+from wgan_jax.data.source import Examples, ranks
 from wgan_jax.errors import UserError
 from wgan_jax.preprocess import central_box
 
@@ -44,33 +47,80 @@ class UnreadableError(ValueError):
 
 
 def decode(encoded: Encoded, form: Form) -> np.ndarray:
-    """An image of any size and mode as uint8 `[size, size, channels]`.
+    """Returns an image of any size and mode as uint8 `[size, size, channels]`.
 
     It is turned upright as its EXIF data say, and its transparent parts become white; the square in its middle is
-    resized with antialiasing.
+    resized with antialiasing. Grey values of more than 8 bits have one scale for all images: 16 bits are 0 to 65535
+    (and 12 bits in a TIFF 0 to 4095), 32-bit integers are bytes, 0 to 255, and floats are 0 to 1.
 
     Raises:
-      UnreadableError: if it is damaged, no image, or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
+      UnreadableError: if it is damaged, no image, no regular file, larger than `PIL.Image.MAX_IMAGE_PIXELS`, or has
+        values outside its scale, or so small on it that the image would be black.
     """
     try:
+        if isinstance(encoded, Path):
+            _check_file(encoded)
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
             if not form.crop:  # JPEGs decode faster at a half, quarter or eighth, as long as twice the size is left
                 image.draft(None, (2 * form.size, 2 * form.size))
-            upright = _flatten(ImageOps.exif_transpose(image), MODES[form.channels])
+            bits = _bits(image)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith(("I", "F")):
+                upright = _eight_bits(upright, bits)
+            upright = _flatten(upright, MODES[form.channels])
             box = central_box(upright.height, upright.width, form.crop)
             resized = upright.resize((form.size, form.size), Image.Resampling.BICUBIC, box=box)
     except UnidentifiedImageError:
         raise UnreadableError("not an image") from None
-    except MemoryError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableError(
+            f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, as decompression bombs have; make it smaller"
+        ) from None
+    except (MemoryError, UnreadableError):
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many kinds
         raise UnreadableError(str(error) or type(error).__name__) from None
     return np.asarray(resized).reshape(form.shape)
 
 
+def _check_file(path: Path) -> None:
+    """Raises `UnreadableError` for what is no file: opening a named pipe, for instance, would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UnreadableError(f"a link to {os.readlink(path)}, which does not exist") from None
+        raise
+    if not stat.S_ISREG(mode):
+        raise UnreadableError("a named pipe, a socket or a device, and no file")
+
+
+def _bits(image: Image.Image) -> int:
+    """Returns the bits of a 16-bit image that are in use, as far as its file says so."""
+    return image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
+
+
+def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Returns a grey image of more than 8 bits scaled to 8, where Pillow would clip it.
+
+    The scale comes from the type alone, never from the values: a dark image must not get brighter than its neighbours.
+    """
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if image.mode == "I":
+        scaled, top, rule = values, 255, "integers of 32 bits or with a sign must be from 0 to 255"
+    elif image.mode == "F":
+        scaled, top, rule = np.round(values * 255), 1, "floats must be from 0 to 1"
+    else:
+        scaled, top, rule = values >> (bits - 8), (1 << bits) - 1, f"integers of {bits} bits go up to {(1 << bits) - 1}"
+    if not 0 <= low <= high <= top:  # true of NaN, too
+        raise UnreadableError(f"has values from {low:g} to {high:g}, but {rule}; convert it to 8 bits")
+    if low < high and not scaled.any():
+        raise UnreadableError(f"would be black: has values from {low:g} to {high:g}, but {rule}; convert it to 8 bits")
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -91,7 +141,21 @@ class ImageSource(ABC):
     def __init__(self, form: Form, index: np.ndarray, num_classes: int = 0):
         self.form = form
         self.num_classes = num_classes
-        self._index = index
+        self._index, self._total = index, len(index)
+
+    @property
+    @abstractmethod
+    def content(self) -> Iterable[str | bytes | np.ndarray]:
+        """What names or holds these images and their labels, cheap to have, for the digest."""
+
+    @property
+    def digest(self) -> str:
+        """What tells these examples from others, decoded or not: see `source.fingerprint`."""
+        return sha256(self.content)
+
+    @property
+    def rank(self) -> np.ndarray:
+        return ranks(self._total)[self._index]
 
     @abstractmethod
     def fetch(self, index: np.ndarray) -> tuple[Sequence[Encoded], np.ndarray | None]:

@@ -1,10 +1,16 @@
 """A data set as random access: how many examples there are, and any of them by number."""
 
-from typing import Protocol
+import functools
+from typing import Any, Protocol
 
 import numpy as np
 
+from wgan_jax.data.digest import sha256
+
 Examples = dict[str, np.ndarray]
+
+FIXED = 2**63 - 1
+"""The Philox key of the order behind fixed subsets; those of training's epochs have the epoch's number there."""
 
 
 class Source(Protocol):
@@ -18,6 +24,14 @@ class Source(Protocol):
     def num_classes(self) -> int:
         """Classes of the labels; 0 if there are no labels."""
 
+    @property
+    def rank(self) -> np.ndarray:
+        """The place `[N]` of each example in a fixed pseudo-random order: see `fixed_subset`."""
+
+    @property
+    def digest(self) -> str:
+        """What tells these examples from others: see `fingerprint`."""
+
     def __len__(self) -> int:
         """How many examples there are."""
 
@@ -28,18 +42,70 @@ class Source(Protocol):
         """
 
 
-class ArraySource:
-    """Examples that are in memory."""
+def fingerprint(train: Source, held_out: Source) -> dict[str, Any]:
+    """Returns the identity of a run's data, which JSON can hold: `{split: {"examples": int, "digest": str}}`.
 
-    def __init__(self, image: np.ndarray, label: np.ndarray | None = None, num_classes: int = 0):
+    The splits are `train` and `held_out`. The identity is the same wherever the data lie and whether or not they are
+    kept in memory. It changes when an example is added, removed, renamed, or changed in size.
+    """
+    return {
+        split: {"examples": len(source), "digest": source.digest}
+        for split, source in (("train", train), ("held_out", held_out))
+    }
+
+
+def fixed_subset(source: Source, num: int) -> np.ndarray:
+    """Returns the numbers `[min(num, N)]` of examples that stand for a whole source: a pseudo-random part of it.
+
+    Data are often stored class by class, so the first examples stand for nothing. The subset depends on the data
+    alone: it is the same in every run, whatever its seed. A larger one begins with a smaller one, and one that has
+    lost an unreadable image has the next in its place.
+    """
+    return np.argsort(source.rank)[:num]
+
+
+def ranks(length: int) -> np.ndarray:
+    """Returns a fixed pseudo-random permutation `[length]`, the ranks of a source of so many examples."""
+    return np.random.Generator(np.random.Philox(key=[0, FIXED])).permutation(length)
+
+
+class ArraySource:
+    """Examples that are in memory.
+
+    Args:
+      image: `[N, ...]`.
+      label: `[N]` in `[0, num_classes)`, if there are labels.
+      num_classes: how many classes there are.
+      rank: as in `Source`, if the examples are a part of a larger set.
+      digest: as in `Source`, if it is not to be taken from the arrays.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        label: np.ndarray | None = None,
+        num_classes: int = 0,
+        *,
+        rank: np.ndarray | None = None,
+        digest: str = "",
+    ):
         self.examples: Examples = {"image": image}
         self.num_classes = num_classes
+        self._rank, self._digest = rank, digest
         if label is not None:
             self.examples["label"] = label.astype(np.int32)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         return self.examples["image"].shape[1:]
+
+    @property
+    def rank(self) -> np.ndarray:
+        return ranks(len(self)) if self._rank is None else self._rank
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return self._digest or sha256(self.examples.values())
 
     def __len__(self) -> int:
         return len(self.examples["image"])

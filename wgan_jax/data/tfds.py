@@ -5,27 +5,67 @@ libraries that runs on other data need not have.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from wgan_jax.data.images import Form, ImageSource
+from wgan_jax.data.source import fixed_subset
 from wgan_jax.errors import UserError
+
+PEEKED = 64
+"""Records of a split that are looked at when it is opened: their labels must be classes, and they are in its digest."""
 
 
 class TfdsSource(ImageSource):
-    """The images of one split, in the order of its files, with their labels if the set has any."""
+    """The images of one split, in the order of its files, with their labels if the set has any.
 
-    def __init__(self, records: Any, form: Form, num_classes: int):
+    Args:
+      records: the split's records, their images encoded.
+      form: what the images are brought to.
+      num_classes: how many classes the labels have; 0 if there are no labels.
+      title: the set's name, version and split.
+      remedy: what the user can do if a label is no class; "" if that does not matter.
+    """
+
+    def __init__(self, records: Any, form: Form, num_classes: int, title: str, remedy: str = ""):
         super().__init__(form, np.arange(len(records)), num_classes)
-        self._records = records
+        self._records, self._title, self._remedy = records, title, remedy
 
     def fetch(self, index: np.ndarray) -> tuple[Sequence[bytes], np.ndarray | None]:
         records = self._records.__getitems__(index.tolist())
         label = np.array([record["label"] for record in records]) if self.num_classes else None
+        if self._remedy and (wrong := self._no_classes(label)):
+            raise UserError(
+                f"{self._title} has images of label {wrong[0]}, which is none of its {self.num_classes} classes from 0 "
+                f"on (TFDS marks images without a label by -1); {self._remedy}"
+            )
         return [record["image"] for record in records], label
+
+    def _no_classes(self, label: np.ndarray | None) -> list[int]:
+        return [] if label is None else label[(label < 0) | (label >= self.num_classes)].tolist()
+
+    def peek(self) -> tuple[Sequence[bytes], np.ndarray | None]:
+        """Returns a few records as `fetch` does: the first, the last, and some between."""
+        places = np.concatenate([[0, len(self) - 1], fixed_subset(self, PEEKED - 2)])
+        return self.fetch(self._index[places])
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the labels of a few records are classes."""
+        return not self._no_classes(self.peek()[1])
+
+    @property
+    def content(self) -> Iterator[str | bytes | np.ndarray]:
+        """The set's name, version and split, which of its records are used, and a few of them as they are stored."""
+        images, label = self.peek()
+        yield from ("tfds", self._title)
+        yield self._index
+        yield from images
+        if label is not None:
+            yield label.astype(np.int64)
 
 
 def load(
@@ -37,6 +77,7 @@ def load(
     train_split: str = "train",
     held_out_split: str = "",
     held_out_fraction: float = 0.1,
+    labelled: bool = False,
 ) -> TfdsSource:
     """The images of `train` or `held_out`.
 
@@ -49,15 +90,19 @@ def load(
       held_out_split: the set's split that is held out; "" for `test` or `validation`, or else for the last part of
         the split that is trained on.
       held_out_fraction: that part.
+      labelled: whether the labels must be classes. Then `validation` comes before a `test` split without labels, and
+        a label that is no class is an error when it is read.
 
     Raises:
       UserError: if tensorflow_datasets is not installed; if there is no such set, or it is not prepared, or in a
-        format without random access; if it has no such split, or no images of bytes.
+        format without random access; if it has no such split, or no images of bytes, or no labels where they are
+        needed.
     """
     tfds = library(f"config.data.name = 'tfds:{name}'")
     builder = open_builder(tfds, name, directory)
+    known = list(builder.info.splits)
     key = "held_out_split" if split == "held_out" and held_out_split else "train_split"
-    wanted = splits(list(builder.info.splits), train_split, held_out_split, held_out_fraction)[split]
+    wanted = splits(known, train_split, held_out_split, held_out_fraction)
 
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
@@ -67,16 +112,41 @@ def load(
             f"{', '.join(sorted(features))}); use a TFDS data set of images"
         )
     num_classes = int(label.num_classes or 0) if isinstance(label, tfds.features.ClassLabel) else 0
-    try:
-        records = builder.as_data_source(split=wanted, decoders={"image": tfds.decode.SkipDecoding()})
-    except (ValueError, KeyError, AssertionError) as error:
-        raise UserError(
-            f"config.data.{key} = {wanted!r}: {name} has no such split, but {', '.join(builder.info.splits)} "
-            f"({str(error).splitlines()[0]})"
-        ) from None
-    if not len(records):
-        raise UserError(f"config.data.{key} = {wanted!r}: no image of {name} is in it; name another split")
-    return TfdsSource(records, form, num_classes)
+
+    def source(part: str, remedy: str = "") -> TfdsSource:
+        try:
+            records = builder.as_data_source(split=part, decoders={"image": tfds.decode.SkipDecoding()})
+        except (ValueError, KeyError, AssertionError) as error:
+            raise UserError(
+                f"config.data.{key} = {part!r}: {name} has no such split, but {', '.join(known)} "
+                f"({str(error).splitlines()[0]})"
+            ) from None
+        if not len(records):
+            raise UserError(f"config.data.{key} = {part!r}: no image of {name} is in it; name another split")
+        return TfdsSource(records, form, num_classes, f"tfds:{builder.info.full_name}, split {part!r},", remedy)
+
+    part = wanted[split]
+    if not labelled or not num_classes:
+        return source(part)
+    trained_on = train_split.partition("[")[0]
+    spare = "validation" if "validation" in known and "validation" not in (trained_on, part) else ""
+    if split == "held_out" and not held_out_split and spare and not source(part).labelled:
+        part, spare = spare, ""
+    found = source(part, _remedy(split, trained_on, spare))
+    found.peek()
+    return found
+
+
+def _remedy(split: str, trained_on: str, spare: str) -> str:
+    """What the user can do if the labels of `split` are no classes."""
+    if split == "train":
+        return "train on another split, by config.data.train_split, or use --config.conditional.kind=none"
+    if spare:
+        return f"use --config.data.held_out_split={spare}"
+    return (
+        f"hold out a part of the other split: --config.data.train_split='{trained_on}[:90%]' "
+        f"--config.data.held_out_split='{trained_on}[90%:]'"
+    )
 
 
 def splits(known: list[str], train: str, held_out: str, held_out_fraction: float) -> dict[str, str]:
