@@ -1,9 +1,20 @@
-"""Runs the project's commands as processes, as a user does."""
+"""Runs the project's commands, as processes as a user does, or within this one, which takes no start-up."""
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from unittest import mock
+
+from absl import app, flags
+
+import wgan_jax.loop  # noqa: F401  libraries that it imports define flags, which must stay
+
+app.define_help_flags()  # --help, which absl defines but once in a process
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,3 +49,29 @@ def train_command(workdir: Path, *args: str, config: str = "digits.py") -> list[
 def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
     env = environment()
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def run_here(command: list[str]) -> subprocess.CompletedProcess:
+    """Runs a command in this process: its exit code and output. An error that it does not catch is raised."""
+    module, *args = command[2:]
+    known, code = set(flags.FLAGS), 0
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.enter_context(mock.patch.object(sys, "argv", [module, *args]))
+        # What a process does to itself: it may name its hosts, and keep what it compiles.
+        stack.enter_context(mock.patch("wgan_jax.parallel.initialize"))
+        stack.enter_context(mock.patch("wgan_jax.command.use_compilation_cache"))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message=".* found in sys.modules", category=RuntimeWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of ml_collections, as it loads a config
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            for name in set(flags.FLAGS) - known:
+                delattr(flags.FLAGS, name)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())

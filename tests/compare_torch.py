@@ -2,10 +2,15 @@
 
     python tests/compare_torch.py [--torch-python=PYTHON] [--rounds=7] [--case=dcgan_penalty …] [--json]
 
-Two processes, one of each library with two threads, hold the same networks, batch and optimizer ready and take turns,
-one iteration each, for as many rounds as asked: what else the machine does falls on both. The table has the median
-of each, and the median over the rounds of PyTorch's time divided by ours. PyTorch (`pip install torch==2.13.0`) may
-be in an environment of its own, without jax: `--torch-python` names its interpreter.
+Processes with two threads each, one of ours and one for each way of PyTorch, hold the same networks, batch and
+optimizer ready and take turns, one iteration each, for as many rounds as asked: what else the machine does falls on
+all. The ways are eager PyTorch as it comes, with `channels_last` in memory, with `torch.autocast` in bfloat16, with
+both, and, where there is no gradient of a gradient, which it does not have, with `torch.compile`.
+
+The yardstick is the fastest of PyTorch's ways at our precision or a higher one: under bfloat16 any, under float32 those
+in float32. The table has the medians, and the median over the rounds of the yardstick's time divided by ours; below,
+each way's time and how many times as fast as eager PyTorch it is. PyTorch (`pip install torch==2.13.0`) may be in an
+environment of its own, without jax: `--torch-python` names its interpreter.
 """
 
 import argparse
@@ -26,6 +31,31 @@ CASES = {
     "dcgan_penalty_bfloat16": ("dcgan", (32, 32, 1), 64, 128, 64, "gradient_penalty", "bfloat16"),
 }
 N_CRITIC = 5
+WAYS = {
+    # name: what PyTorch is asked for
+    "eager": (),
+    "channels_last": ("channels_last",),
+    "bfloat16": ("autocast",),
+    "bfloat16 channels_last": ("autocast", "channels_last"),
+    "compiled": ("compile",),
+    "compiled bfloat16": ("autocast", "compile"),
+}
+
+
+def ways(case):
+    """The ways of PyTorch that there are for a case."""
+    network, *_, constraint, _ = CASES[case]
+    there = WAYS
+    if network == "mlp":  # has no images
+        there = [way for way in there if "channels_last" not in way]
+    if constraint == "gradient_penalty":  # compiled functions have no second derivative
+        there = [way for way in there if "compiled" not in way]
+    return list(there)
+
+
+def comparable(way, case):
+    """Whether a way computes at our precision of a case, or at a higher one."""
+    return CASES[case][-1] == "bfloat16" or "autocast" not in WAYS[way]
 
 
 def jax_iteration(case):
@@ -61,24 +91,36 @@ def jax_iteration(case):
     return iteration
 
 
-def torch_iteration(case):
+def torch_iteration(case, way="eager"):
     import torch
     import torch_reference
 
     network, shape, width, latent_dim, batch_size, constraint, _ = CASES[case]
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    norm = "none" if network == "mlp" else "batch"
+    memory = torch.channels_last if "channels_last" in WAYS[way] else torch.contiguous_format
     gan = torch_reference.build(
-        network, shape, width=width, latent_dim=latent_dim, generator_norm=norm, constraint=constraint
+        network,
+        shape,
+        width=width,
+        latent_dim=latent_dim,
+        generator_norm="none" if network == "mlp" else "batch",
+        constraint=constraint,
+        memory_format=memory,
+        autocast="autocast" in WAYS[way],
     )
+    if "compile" in WAYS[way]:
+        gan.generator.compile()
+        gan.critic.compile()
     real = 2 * torch.rand(N_CRITIC, batch_size, shape[-1], *shape[:-1]) - 1
+    if network != "mlp":
+        real = real.flatten(0, 1).contiguous(memory_format=memory).unflatten(0, real.shape[:2])
     return lambda: torch_reference.train_step(gan, real, *torch_reference.draw(gan, N_CRITIC, batch_size))
 
 
-def serve(library, case):
+def serve(library, case, way):
     """Two iterations unasked, for compilation and caches; then one for each line of input, its seconds printed."""
-    iteration = {"jax": jax_iteration, "torch": torch_iteration}[library](case)
+    iteration = jax_iteration(case) if library == "jax" else torch_iteration(case, way)
     iteration()
     iteration()
     print("ready", flush=True)
@@ -89,61 +131,69 @@ def serve(library, case):
 
 
 def compare(case, rounds, torch_python):
-    """Seconds of each round: ours and PyTorch's."""
+    """The seconds of each round, ours and by PyTorch's ways."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(THREADS)}
     if hasattr(os, "sched_getaffinity"):
         cores = sorted(os.sched_getaffinity(0))[:THREADS]
         os.sched_setaffinity(0, cores)  # XLA takes a thread for each core it is allowed
-    workers = [
-        subprocess.Popen(
-            [python, __file__, "--serve", library, "--case", case],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for library, python in (("jax", sys.executable), ("torch", torch_python))
-    ]
+    serve = [__file__, "--case", case, "--serve"]
+    commands = {"ours": [sys.executable, *serve, "jax"]}
+    commands |= {way: [torch_python, *serve, "torch", "--way", way] for way in ways(case)}
+    workers = {
+        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for name, command in commands.items()
+    }
     try:
-        for worker in workers:
+        for worker in workers.values():
             if worker.stdout.readline() != "ready\n":
                 raise SystemExit(f"{case}: {' '.join(worker.args)} did not start; its error stands above.")
-        times = []
+        times = {name: [] for name in workers}
         for _ in range(rounds):
-            row = []
-            for worker in workers:
+            for name, worker in workers.items():
                 print(file=worker.stdin, flush=True)
-                row.append(float(worker.stdout.readline()))
-            times.append(row)
+                times[name].append(float(worker.stdout.readline()))
         return times
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.stdin.close()
             worker.wait()
+
+
+def ratio(theirs, ours):
+    """The quartiles over the rounds of one time divided by another."""
+    return statistics.quantiles([b / a for a, b in zip(ours, theirs, strict=True)], n=4)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", choices=CASES, help="may be repeated; all of them by default")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="at least 2")
     parser.add_argument("--torch-python", default=sys.executable)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", choices=("jax", "torch"), help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=WAYS, default="eager", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error("--rounds: at least 2, for quartiles")
     if arguments.serve:
-        serve(arguments.serve, arguments.case[0])
+        serve(arguments.serve, arguments.case[0], arguments.way)
         return
     if not arguments.json:
-        print(f"{'case':26}{'ours, ms':>12}{'PyTorch, ms':>14}{'ratio':>8}   ratio, quartiles")
+        print(f"{'case':26}{'ours, ms':>10}{'PyTorch, ms':>13}{'ratio':>7}   quartiles      PyTorch's way")
     for case in arguments.case or CASES:
         times = compare(case, arguments.rounds, arguments.torch_python)
-        ours, theirs = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-        ratios = [theirs / ours for ours, theirs in times]
-        low, ratio, high = statistics.quantiles(ratios, n=4)
+        medians = {name: 1e3 * statistics.median(column) for name, column in times.items()}
+        best = min((way for way in ways(case) if comparable(way, case)), key=medians.get)
+        low, middle, high = ratio(times[best], times["ours"])
+        gains = {way: ratio(times["eager"], times[way])[1] for way in ways(case)}
         if arguments.json:
-            print(json.dumps({"case": case, "ours_ms": ours, "torch_ms": theirs, "ratio": ratio, "rounds": times}))
-        else:
-            print(f"{case:26}{ours:12,.0f}{theirs:14,.0f}{ratio:8.2f}   {low:.2f} to {high:.2f}", flush=True)
+            found = {"case": case, "best": best, "ratio": middle, "milliseconds": medians, "gains": gains}
+            print(json.dumps(found | {"rounds": times}), flush=True)
+            continue
+        print(
+            f"{case:26}{medians['ours']:10,.0f}{medians[best]:13,.0f}{middle:7.2f}   {low:.2f} to {high:.2f}   {best}"
+        )
+        print("  " + "; ".join(f"{way} {medians[way]:,.0f} ms ({gains[way]:.2f}×)" for way in gains), flush=True)
 
 
 if __name__ == "__main__":

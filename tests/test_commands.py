@@ -1,6 +1,9 @@
 """Every command, run as a process on a tiny config."""
 
+import errno
 import json
+import subprocess
+from unittest import mock
 
 import jax
 import numpy as np
@@ -8,11 +11,13 @@ import pytest
 from PIL import Image
 
 import wgan_jax
-from wgan_jax import transport
+from wgan_jax import UserError, transport
 from wgan_jax.data import toy
 from wgan_jax.report import records
+from wgan_jax.train import train
 
-from .commands import ROOT, command, run, train_command
+from .commands import ROOT, command, environment, run, run_here, train_command
+from .conftest import tiny_config
 from .tensorboard_records import scalars
 
 
@@ -162,46 +167,186 @@ def assert_one_line(done, *words):
 
 
 CONFIG = f"--config={ROOT / 'configs' / 'digits.py'}"
+TRAIN = ["train", CONFIG, "--workdir=w"]
+NO_LOCAL_PATH = "is not a path of this machine"
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--workdir=w"], ["--config"]),
-        ([CONFIG], ["--workdir"]),
-        (["--config=none.py", "--workdir=w"], ["none.py", "no such file"]),
-        ([CONFIG, "--workdir=w", "--config.stpes=3"], ["stpes", 'Did you mean "steps"']),
-        ([CONFIG, "--workdir=w", "--config.critic.zzz=3"], ["zzz"]),
-        ([CONFIG, "--workdir=w", "--config.steps=many"], ["config.steps", "many"]),
-        ([CONFIG, "--workdir=w", "--config.steps=0"], ["config.steps = 0", "at least 1"]),
-        ([CONFIG, "--workdir=w", "--config.critic.norm=batch"], ["config.critic.norm", "each example by itself"]),
-        ([CONFIG, "--workdir=w", "--config.data.name=digitz"], ["digitz", "did you mean digits?"]),
-        ([CONFIG, "--workdir=w", "--config.data.size=9"], ["config.data.size = 9", "digits needs 8"]),
-        ([CONFIG, "--workdir=/proc/w"], ["/proc/w", "cannot be written"]),
-        ([CONFIG, "--workdir=w", "--nonsense=1"], ["nonsense"]),
-        ([CONFIG, "--workdir=w", "nonsense"], ["nonsense"]),
-        ([f"--config={ROOT / 'configs' / 'toy.py'}:roll,penalty", "--workdir=w"], ["roll,penalty", "swissroll"]),
+        (["train", "--workdir=w"], ["--config"]),
+        (["train", CONFIG], ["--workdir"]),
+        (["train", "--config=none.py", "--workdir=w"], ["none.py", "no such file"]),
+        (["train", "--config=/", "--workdir=w"], ["--config=/: no such file"]),
+        (["train", f"--config={300 * 'x'}", "--workdir=w"], ["xxx: no such file"]),
+        (["train", f"--config={ROOT / 'LICENSE'}", "--workdir=w"], ["--config: IndentationError"]),
+        ([*TRAIN, "--config.stpes=3"], ["stpes", 'Did you mean "steps"']),
+        ([*TRAIN, "--config.critic.zzz=3"], ["zzz"]),
+        ([*TRAIN, "--config.steps=many"], ["config.steps", "many"]),
+        ([*TRAIN, "--config.steps=1e3"], ["config.steps", "1e3"]),
+        ([*TRAIN, "--config.steps=0"], ["config.steps = 0", "at least 1"]),
+        ([*TRAIN, "--config.critic.optimizer.learning_rate=nan"], ["learning_rate = nan: must be finite"]),
+        ([*TRAIN, "--config.constraint.weight=1e400"], ["constraint.weight = inf: must be finite"]),
+        ([*TRAIN, "--config.critic.norm=batch"], ["config.critic.norm", "each example by itself"]),
+        ([*TRAIN, "--config.data.name=digitz"], ["digitz", "did you mean digits?"]),
+        ([*TRAIN, "--config.data.size=9"], ["config.data.size = 9", "digits needs 8"]),
+        ([*TRAIN, "--nonsense=1"], ["nonsense"]),
+        ([*TRAIN, "nonsense"], ["nonsense"]),
+        ([*TRAIN, "--flagfile=none"], ["none", "No such file"]),
+        ([*TRAIN, "--verbosity=loud"], ["--verbosity=loud"]),
+        ([*TRAIN, "--num_processes=0"], ["--num_processes=0"]),
+        (["train", CONFIG, "--workdir=/proc/w"], ["/proc/w", "cannot be written"]),
+        (["train", CONFIG, f"--workdir={300 * 'x'}"], ["xxx", "File name too long"]),
+        (["train", CONFIG, f"--workdir={ROOT / 'LICENSE'}"], ["LICENSE", "File exists"]),
+        (["train", CONFIG, "--workdir="], ["--workdir=", "is empty"]),
+        (["train", CONFIG, "--workdir=gs://bucket/run"], ["--workdir=gs://bucket/run", NO_LOCAL_PATH, "gcsfuse"]),
+        (["train", CONFIG, "--workdir=~nobody.at.all/run"], ["--workdir=~nobody.at.all/run", "home"]),
+        (["train", f"--config={ROOT / 'configs' / 'toy.py'}:roll,penalty", "--workdir=w"], ["roll,pen", "swissroll"]),
+        (["sample", "--workdir=nowhere"], ["nowhere", "holds no run"]),
+        (["sample", f"--workdir={ROOT / 'LICENSE'}"], ["LICENSE", "holds no run"]),
+        (["sample", f"--workdir={300 * 'x'}"], ["xxx", "File name too long"]),
+        (["sample", "--workdir=nowhere", "--num=0"], ["num"]),
+        (["sample", "--workdir=nowhere", "--num=1e9"], ["--num=1e9"]),
+        (["sample", "--workdir=nowhere", "--seed=-1"], ["--seed=-1"]),
+        (["sample", "--workdir=nowhere", "--seed=4294967296"], ["--seed=4294967296", "[0, 4294967295]"]),
+        (["sample", "--workdir=nowhere", "--out=s3://bucket/a.png"], ["--out=s3://bucket/a.png", NO_LOCAL_PATH]),
+        (["sample", "--workdir=hdfs://there/run"], ["--workdir=hdfs://there/run", NO_LOCAL_PATH]),
+        (["evaluate", "--workdir=nowhere"], ["nowhere", "holds no run"]),
+        (["evaluate", "--workdir=s3://bucket/run"], ["--workdir=s3://bucket/run", NO_LOCAL_PATH]),
+        (["evaluate", "--workdir=nowhere", "--seed=9223372036854775808"], ["--seed=9223372036854775808"]),
+        (["aot", CONFIG, "--topology="], ["--topology=", "v5e: 1x1"]),
+        (["aot", CONFIG, "--topology=v5e:2x2", "--global-batch=1000000000000001"], ["--global-batch=1000000000000001"]),
+        (["benchmark"], ["--config"]),
+        (["benchmark", CONFIG, "--rounds=0"], ["--rounds=0"]),
+        (["data", "prepare", "--name="], ["--name="]),
+        (["data", "benchmark", CONFIG, "--seconds=nan"], ["--seconds=nan"]),
+        (["data", "bake"], ["'bake'", "prepare or benchmark"]),
+        (["experiments.weights", "--workdir=gs://bucket/run"], ["--workdir=gs://bucket/run", NO_LOCAL_PATH]),
+        (["experiments.robustness", "--workdir=w", "--seed=4294967296"], ["--seed=4294967296", "below 4,294,967,296"]),
     ],
     ids=lambda value: " ".join(value)[-40:],
 )
-def test_a_users_mistake_is_one_line_and_code_2(args, words, tmp_path):
-    assert_one_line(run(command("train", *args), cwd=tmp_path), *words)
-    assert not (tmp_path / "w" / "config.json").exists()
+def test_a_users_mistake_is_one_line_and_code_2(args, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(run_here(command(*args)), *words)
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_a_users_mistake_in_a_process_of_its_own(tmp_path):
+    assert_one_line(run(command("train", CONFIG, "--workdir=w", "--config.steps=0"), cwd=tmp_path), "config.steps = 0")
+
+
+@pytest.mark.parametrize("name", ["train", "aot", "benchmark", "data benchmark"])
+def test_help_says_that_a_config_is_executed(name):
+    words = run_here(command(*name.split(), "--help")).stdout.split()
+    assert "It is executed: give only one that you trust." in " ".join(words)
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["sample", "--workdir=nowhere"], ["nowhere", "holds no run"]),
-        (["evaluate", "--workdir=nowhere"], ["nowhere", "holds no run"]),
-        (["sample", "--workdir=nowhere", "--num=0"], ["num"]),
+        (["--out=a.jpeg"], ["--out=a.jpeg", ".png or .npz"]),
+        (["--out=folder.png"], ["--out=folder.png", "is a folder"]),
+        (["--out=file/a.png"], ["--out=file/a.png", "cannot be written"]),
+        (["--out=full.npz"], ["--out=full.npz", "No space left"]),
+        (["--out="], ["--out=", "is empty"]),
+        (["--num=100000000000000"], ["--num=100000000000000", "GB of memory"]),
+        (["--num=10000000000000", "--interpolate"], ["--num=10000000000000", "100,000,000,000,000 examples"]),
+        (["--label=99999999999999999999"], ["without classes"]),
+        (["--by_class"], ["--by_class", "needs a run with classes"]),
     ],
+    ids=lambda value: " ".join(value)[-40:],
 )
-def test_commands_without_a_run(args, words, tmp_path):
-    assert_one_line(run(command(*args), cwd=tmp_path), *words)
-
-
-def test_an_impossible_output_of_sample(digits_run, tmp_path):
+def test_what_sample_cannot_give(args, words, digits_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "full.npz").symlink_to("/dev/full")
     workdir, _ = digits_run
-    done = run(command("sample", f"--workdir={workdir}", "--out=a.jpeg"), cwd=tmp_path)
-    assert_one_line(done, "a.jpeg", ".png or .npz")
+    assert_one_line(run_here(command("sample", f"--workdir={workdir}", *args)), *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png", "full.npz"]
+
+
+def test_a_path_in_the_home_folder(digits_run, tmp_path, monkeypatch):
+    workdir, _ = digits_run
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run_here(command("sample", f"--workdir={workdir}", "--num=1", "--out=~/ä \udcff.png"))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["ä \udcff.png"]
+
+
+@pytest.mark.parametrize("place", ["samples", "plots", "tensorboard", "checkpoints", "metrics.jsonl", "lock"])
+def test_another_thing_in_the_place_of_a_runs_file(place, tmp_path):
+    if "." in place or place == "lock":
+        (tmp_path / place).mkdir()
+    else:
+        (tmp_path / place).touch()
+    with pytest.raises(UserError) as error:
+        train(tiny_config(steps=4), tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 3600000000 bytes."), "raise config"),
+        (PermissionError(errno.EACCES, "Permission denied", "/pictures/a"), "/pictures/a: Permission denied; "),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (RuntimeError("Unable to initialize backend 'cuda': none\nhere"), "backend 'cuda': none; here; JAX_PLATFORMS"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+@pytest.mark.parametrize("place", ["init_state", "data.load", "loop.run", "parallel.of", "draw_plots"])
+def test_what_a_machine_refuses_is_one_line_wherever_training_is(error, words, place, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(f"wgan_jax.train.{place}", refuse)
+    if place == "draw_plots":
+        monkeypatch.setattr("wgan_jax.train.loop.run", lambda *args: args[4])
+    with pytest.raises(UserError) as told:
+        train(tiny_config(), tmp_path)
+    assert "\n" not in str(told.value)
+    if not isinstance(error, OSError):
+        assert words in str(told.value)
+    else:
+        assert error.strerror in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory; ask for less"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 bytes"), "not enough memory; ask for less"),
+        (OSError(errno.EIO, "Input/output error", "there"), "there: Input/output error"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+@pytest.mark.parametrize("name", ["sample", "evaluate"])
+def test_what_a_machine_refuses_a_command_is_one_line(name, error, words, digits_run, monkeypatch):
+    monkeypatch.setattr("wgan_jax.sampling.generate", mock.Mock(side_effect=error))
+    assert_one_line(run_here(command(name, f"--workdir={digits_run[0]}")), words)
+
+
+@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("INTERNAL"), KeyError("ours"), OSError("no number")])
+def test_a_defect_keeps_its_traceback(error, digits_run, monkeypatch):
+    monkeypatch.setattr("wgan_jax.sampling.generate", mock.Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        run_here(command("sample", f"--workdir={digits_run[0]}"))
+
+
+def test_ctrl_c_ends_a_command_quietly(digits_run, monkeypatch):
+    monkeypatch.setattr("wgan_jax.sampling.generate", mock.Mock(side_effect=KeyboardInterrupt()))
+    done = run_here(command("sample", f"--workdir={digits_run[0]}"))
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_reader_that_goes_away_is_no_error(digits_run, tmp_path):
+    workdir, _ = digits_run
+    args = command("sample", f"--workdir={workdir}", "--num=1", f"--out={tmp_path / 'a.png'}")
+    with subprocess.Popen(args, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sample:
+        sample.stdout.close()
+        assert sample.stderr.read() == ""
+    assert sample.returncode == 141

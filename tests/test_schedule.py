@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgan_jax.plan import segments
+from wgan_jax.plan import longest, segments
 from wgan_jax.schedule import CriticSchedule
 
 
@@ -36,3 +36,20 @@ def test_a_resumed_run_has_the_segments_of_the_uninterrupted_one(resumed):
     schedule = CriticSchedule(2, 7, 3, 9)
     whole = list(segments(0, 30, 5, schedule, (4,)))
     assert list(segments(resumed, 30, 5, schedule, (4,))) == [part for part in whole if part.start >= resumed]
+
+
+@given(schedules, st.integers(0, 30), st.integers(1, 40), st.integers(1, 50), st.tuples(*[st.integers(1, 9)] * 2))
+def test_no_segment_is_longer_than_the_longest_wherever_a_run_resumes(schedule, start, more, length, intervals):
+    steps = start + more
+    most = longest(steps, length, schedule, intervals)
+    assert most == max(stop - start for start, stop in segments(0, steps, length, schedule, intervals))
+    resumed = list(segments(start, steps, length, schedule, intervals))
+    assert list(segments(start, steps, most, schedule, intervals)) == resumed
+
+
+def test_the_longest_segment():
+    assert longest(40, 20_000, CriticSchedule(5), (100, 1_000)) == 40
+    assert longest(5_000, 20_000, CriticSchedule(5), (100, 30)) == 30
+    assert longest(5_000, 20, CriticSchedule(5), (100, 1_000)) == 20
+    assert longest(5_000, 20, CriticSchedule(5, 100, 25, 6), (100, 1_000)) == 20  # the warm-up's first 24
+    assert longest(5_000, 50, CriticSchedule(5, 100, 0, 6), (100, 1_000)) == 5  # between two of its single ones

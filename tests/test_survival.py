@@ -35,7 +35,7 @@ def test_ten_kills_at_random_moments(tmp_path):
     assert kill_again_and_again(tmp_path, kills=10, seed=time.time_ns()) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_asked_to_stop_a_run_saves_and_resumes(number, code, tmp_path):
     args = ["--config.steps=3000", "--config.report.checkpoint_every=1000"]
     process = start(train_command(tmp_path / "stopped", *args, "--config.report.samples_every=1000"))

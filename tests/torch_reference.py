@@ -4,7 +4,8 @@
     metrics = train_step(gan, real, *draw(gan, 5, 64))  # real: [5, 64, 1, 32, 32], in place
 
 PyTorch as its users write it: eager, `[B, C, H, W]`, fused optimizers, the critic without gradients while the
-generator is updated, and the other way round. Nothing of JAX or wgan_jax is imported.
+generator is updated, and the other way round; if asked, with `channels_last` in memory, and under `torch.autocast` in
+bfloat16, as PyTorch's own examples have a gradient penalty there. Nothing of JAX or wgan_jax is imported.
 
 Modules have the names of wgan_jax's: `load` takes the arrays of `wgan_jax.named_arrays(state)`, and `arrays`
 gives them back.
@@ -198,7 +199,12 @@ class Gan:
     weight: float
     bound: float
     ema_decay: float
+    autocast: bool
     step: int = 0
+
+    def lower_precision(self) -> torch.autocast:
+        """For the networks' forward passes; gradients and the penalty's norm stay outside."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.autocast)
 
 
 def build(
@@ -220,6 +226,7 @@ def build(
     ema_decay: float = 0.999,
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
+    autocast: bool = False,
 ) -> Gan:
     """Networks ("mlp", "dcgan" or "resnet") and optimizers, with wgan_jax's names of settings.
 
@@ -228,7 +235,8 @@ def build(
       constraint: "gradient_penalty" or "clip" (after the update).
       optimizer: "adam" or "rmsprop"; "" for the one of the constraint's paper.
       learning_rate: 0 for the paper's, 1e-4 of Adam and 5e-5 of RMSProp.
-      memory_format: `torch.channels_last` is for trying.
+      memory_format: of the networks; the images should have it too.
+      autocast: bfloat16 in the forward passes, where PyTorch finds it safe; parameters stay in float32.
     """
     shape = tuple(np.roll(image_shape, 1).tolist())  # channels first
     match network:
@@ -259,6 +267,7 @@ def build(
         weight=weight,
         bound=bound,
         ema_decay=ema_decay,
+        autocast=autocast,
     )
 
 
@@ -286,15 +295,18 @@ def train_step(
 
 
 def update_critic(gan: Gan, real: Tensor, latents: Tensor, epsilon: Tensor) -> dict[str, Tensor]:
-    with torch.no_grad():
-        fake = gan.generator(latents)
-    real_scores, fake_scores = gan.critic(torch.cat([real, fake])).chunk(2)
+    with torch.no_grad(), gan.lower_precision():
+        fake = gan.generator(latents).to(real)
+    with gan.lower_precision():
+        real_scores, fake_scores = gan.critic(torch.cat([real, fake])).float().chunk(2)
     estimate = real_scores.mean() - fake_scores.mean()
     loss, metrics = -estimate, {"wasserstein_estimate": estimate.detach()}
     if gan.constraint == "gradient_penalty":
         epsilon = epsilon.view(-1, *[1] * (real.ndim - 1))
         mixed = (epsilon * real + (1 - epsilon) * fake).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(gan.critic(mixed).sum(), mixed, create_graph=True)
+        with gan.lower_precision():
+            scores = gan.critic(mixed)
+        (gradient,) = torch.autograd.grad(scores.float().sum(), mixed, create_graph=True)
         penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
         loss = loss + gan.weight * penalty
         metrics["gradient_penalty"] = penalty.detach()
@@ -309,7 +321,9 @@ def update_critic(gan: Gan, real: Tensor, latents: Tensor, epsilon: Tensor) -> d
 
 
 def update_generator(gan: Gan, latents: Tensor) -> dict[str, Tensor]:
-    loss = -gan.critic(gan.generator(latents)).mean()
+    with gan.lower_precision():
+        scores = gan.critic(gan.generator(latents))
+    loss = -scores.float().mean()
     gan.generator_optimizer.zero_grad(set_to_none=True)
     loss.backward()
     gan.generator_optimizer.step()

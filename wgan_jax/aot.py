@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from wgan_jax import command, flops, hlo, parallel
 from wgan_jax import config as configs
@@ -204,9 +204,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "A file with get_config().")
+    command.define_config()
     flags.DEFINE_string("topology", None, "Of the slice, such as v5e:16x16.")
-    flags.DEFINE_integer("global-batch", None, "Real examples per critic update, if not config.batch_size.", 1)
+    flags.DEFINE_integer(
+        "global-batch", None, "Real examples per critic update, if not config.batch_size.", 1, 2**24 - 1
+    )
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
     flags.mark_flags_as_required(["config", "topology"])
     command.use_compilation_cache()

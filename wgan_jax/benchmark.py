@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from wgan_jax import command, flops
 from wgan_jax.gan import build
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "A file with get_config().")
+    command.define_config()
     flags.DEFINE_integer("rounds", 7, "Steps that are timed.", lower_bound=1)
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
     flags.mark_flag_as_required("config")

@@ -1,15 +1,30 @@
-"""How every command starts and ends: flags in, one clear line and exit code 2 for a user's mistake."""
+"""How every command starts and ends: flags in; at a mistake one clear line, and an exit code.
 
+| exit code | |
+|---|---|
+| 0 | done |
+| 2 | a mistake of the user's, or something that this machine refuses: one line on stderr says which, and what helps |
+| 130, 143 | asked to stop by Ctrl-C, by SIGTERM |
+| 1 | a defect of the program: a traceback |
+"""
+
+import io
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import jax
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from wgan_jax.errors import UserError
+
+flags.disclaim_key_flags()  # those defined here belong to the command, whose --help lists them
 
 
 def run(main: Callable[[], None]) -> None:
@@ -19,11 +34,80 @@ def run(main: Callable[[], None]) -> None:
         if len(argv) > 1:
             fail(f"{argv[1]!r}: not understood; every argument is a --flag=value")
         try:
-            main()
+            with clear_errors():
+                main()
         except UserError as error:
             fail(str(error))
+        except BrokenPipeError:
+            # Who read the output has gone, as `head` does. Nothing can be printed, at the interpreter's end neither.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + 13)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     app.run(guarded, flags_parser=_parse)
+
+
+def define_config() -> None:
+    """Defines `--config=FILE` and `--config.KEY=VALUE`."""
+    try:
+        config_flags.DEFINE_config_file(
+            "config", None, "A Python file with get_config(). It is executed: give only one that you trust."
+        )
+    except flags.Error as error:  # it reads a --flagfile already
+        fail(_line(error))
+
+
+def define_path(name: str, default: str | None, help: str) -> None:
+    """Defines the flag of a file or folder of this machine, whose value is a `Path`; `~` is the home folder."""
+    flags.DEFINE(_PathParser(), name, default, help)
+
+
+class _PathParser(flags.ArgumentParser[Path]):
+    def parse(self, argument: str) -> Path:
+        if not argument:
+            raise ValueError("is empty; give a path, or . for the current folder")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", argument):
+            raise ValueError(
+                "is not a path of this machine; mount it, such as with gcsfuse or mountpoint-s3, and give the path "
+                "there, or use a local or shared disk"
+            )
+        try:
+            return Path(argument).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{error} Write the home folder out") from None
+
+
+@contextmanager
+def clear_errors(memory: str = "ask for less at once, or use a machine with more") -> Iterator[None]:
+    """Turns what this machine refuses, be it memory, a file or a device, into one clear `UserError`.
+
+    Other errors pass: they are defects of the program.
+
+    Args:
+      memory: what helps where memory is short.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BrokenPipeError:
+        raise
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise UserError(f"not enough memory; {memory}") from error
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = error.filename or "a file"
+        raise UserError(f"{place}: {error.strerror}; use another path, or mend its permissions or its disk") from error
+    except RuntimeError as error:
+        if "Unable to initialize backend" in str(error):
+            raise UserError(f"{_line(error)}; JAX_PLATFORMS=cpu uses the processor") from error
+        raise
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -47,12 +131,12 @@ def _check_config_file(argv: list[str]) -> None:
         name, equals, value = arg.lstrip("-").partition("=")
         if arg.startswith("-") and name == "config":
             path = (value if equals else following).partition(":")[0]
-            if not Path(path).is_file():
+            if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
                 fail(f"--config={path}: no such file; it is a Python file such as configs/digits.py")
 
 
 def _line(error: Exception) -> str:
-    message = str(error.args[0]) if error.args else type(error).__name__
+    message = str(error if isinstance(error, OSError) else error.args[0]) if error.args else type(error).__name__
     return " ".join(message.replace("\n", "; ").split())
 
 
@@ -67,10 +151,9 @@ def use_compilation_cache() -> None:
 
     In `JAX_COMPILATION_CACHE_DIR`, or else `~/.cache/wgan_jax`.
     """
-    import jax
-
     # A cache that cannot be written costs time, no more.
     warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "wgan_jax"))
+        home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+        if home.is_absolute():  # in some containers the user has no home
+            jax.config.update("jax_compilation_cache_dir", str(home / "wgan_jax"))

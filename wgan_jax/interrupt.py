@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupt:
-    """Within its `with` block the first SIGTERM or Ctrl-C only sets `signal`; a second Ctrl-C ends the process.
+    """Within its `with` block SIGTERM and the first Ctrl-C only set `signal`; a second Ctrl-C ends the process.
 
     Python runs signal handlers between two operations of the main thread, and one of those may be a long compiled
     step. So a thread of its own listens at the file descriptor where the system's handler leaves the signals' numbers.
@@ -22,6 +22,7 @@ class Interrupt:
 
     def __init__(self, shared: bool = False) -> None:
         self.signal: signal.Signals | None = None
+        """The first that was heard."""
         self._shared = shared
         self._signals = (signal.SIGINT,) if shared else SIGNALS
         self._before: dict[signal.Signals, Any] = {}
@@ -44,14 +45,17 @@ class Interrupt:
         self._heard.close()
 
     def _listen(self) -> None:
+        impatient = False
         while number := self._heard.recv(1):
-            again = self.signal is not None
-            if number[0] in SIGNALS:
-                self.signal = signal.Signals(number[0])
-            if again and self.signal == signal.SIGINT:
-                os._exit(130)
-            if self._shared:
-                os.kill(os.getpid(), signal.SIGTERM)
+            if number[0] not in SIGNALS:
+                continue
+            self.signal = self.signal or signal.Signals(number[0])
+            if number[0] == signal.SIGINT:
+                if impatient:
+                    os._exit(128 + signal.SIGINT)
+                impatient = True
+                if self._shared:
+                    os.kill(os.getpid(), signal.SIGTERM)
 
     def stops(self, number: int) -> bool:
         """Whether the run is to end here, asked between iterations with 0, 1, 2, …: so do all hosts at once."""
@@ -59,5 +63,8 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects: 0 for a run that was asked to stop, 130 for Ctrl-C."""
-        return 130 if self.signal == signal.SIGINT else 0
+        """What a shell and a scheduler expect of a run that was asked to stop: 128 + the signal, 130 or 143.
+
+        Of several hosts, those that another one told of SIGTERM count as having it.
+        """
+        return 128 + (self.signal or signal.SIGTERM)

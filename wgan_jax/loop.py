@@ -17,7 +17,7 @@ from wgan_jax.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
 from wgan_jax.gan import Gan
 from wgan_jax.interrupt import Interrupt
 from wgan_jax.parallel import Parallel
-from wgan_jax.plan import Segment, segments
+from wgan_jax.plan import Segment, longest, segments
 from wgan_jax.report.events import Events
 from wgan_jax.report.gallery import draw_samples
 from wgan_jax.report.progress import Progress
@@ -141,8 +141,9 @@ def prepare(
     config: ConfigDict, gan: Gan, devices: Parallel, start: int, train_data: data.Source
 ) -> tuple[list[Segment], Iterator[Batch], Dispatch]:
     """The segments of a run from `start` on, the batch of each on its way to the devices, and what to do with it."""
-    report, length = config.report, config.steps_per_dispatch
+    report = config.report
     intervals = (report.every, report.samples_every, report.checkpoint_every)
+    length = longest(config.steps, config.steps_per_dispatch, gan.schedule, intervals)
     plan = list(segments(start, config.steps, length, gan.schedule, intervals))
     per_step = batches.dataset(
         train_data,

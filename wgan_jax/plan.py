@@ -27,3 +27,13 @@ def segments(
         stop = next((s for s in range(start, stop) if schedule.updates(s) != updates), stop)
         yield Segment(start, stop)
         start = stop
+
+
+def longest(steps: int, length: int, schedule: CriticSchedule, intervals: tuple[int, ...]) -> int:
+    """Returns the length of the longest of a whole run's `segments`; none is longer wherever the run resumes."""
+    bound, found = min(length, steps, *intervals), 0
+    for start, stop in segments(0, steps, length, schedule, intervals):
+        found = max(found, stop - start)
+        if found == bound:
+            break
+    return found

@@ -12,6 +12,7 @@ python -m wgan_jax.sample --workdir=runs/digits_conditional --by_class --num=8  
 Without these flags its classes are drawn, each as likely; an .npz holds them as `label`.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from absl import flags
 
 from wgan_jax import command
 from wgan_jax.checkpoint import restore
+from wgan_jax.data.memory import available
 from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan
 from wgan_jax.report import pictures
@@ -37,16 +39,29 @@ def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
     return paths.reshape(num * FRAMES, -1)
 
 
+def check(out: Path, gan: Gan, num: int) -> None:
+    """Raises `UserError` before anything is drawn if `num` examples fit neither `out` nor the memory."""
+    if out.suffix not in (".png", ".npz"):
+        raise UserError(f"--out={out}: must end in .png or .npz")
+    if out.suffix == ".png" and len(gan.image_shape) != 3:
+        raise UserError(f"--out={out}: points of the plane are no picture; use .npz")
+    if out.is_dir():
+        raise UserError(f"--out={out}: is a folder; give the name of a file in it")
+    # Latents and examples in float32, in chunks and joined.
+    needed, free = 2 * 4 * num * (math.prod(gan.image_shape) + gan.latent_dim), available()
+    if needed > free:
+        raise UserError(
+            f"--num={flags.FLAGS.num}: {num:,} examples need {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} "
+            "are free; draw fewer at once, each time with another --seed"
+        )
+
+
 def write(images: np.ndarray, label: np.ndarray | None, out: Path, columns: int | None = None) -> None:
     """Writes examples as one picture (`.png`), or as an array `image`, and `label` if they have classes (`.npz`).
 
     Raises:
-      UserError: if `out` has another ending, cannot be written, or the examples cannot be a picture.
+      UserError: if `out` cannot be written.
     """
-    if out.suffix not in (".png", ".npz"):
-        raise UserError(f"--out={out}: must end in .png or .npz")
-    if out.suffix == ".png" and images.ndim != 4:
-        raise UserError(f"--out={out}: points of the plane are no picture; use .npz")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".npz":
@@ -61,29 +76,30 @@ def write(images: np.ndarray, label: np.ndarray | None, out: Path, columns: int 
 def main() -> None:
     f = flags.FLAGS
     gan, state = restore(f.workdir, f.step)
-    key = jax.random.key(f.seed)
-    columns, num = None, f.num
-    label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
+    if f.by_class and (not gan.num_classes or f.label is not None):
+        raise UserError("--by_class: needs a run with classes, and no --label")
+    num = f.num * gan.num_classes if f.by_class else f.num
+    check(f.out, gan, num * FRAMES if f.interpolate else num)
+    key, columns = jax.random.key(f.seed), None
     if f.by_class:
-        if not gan.num_classes or f.label is not None:
-            raise UserError("--by_class: needs a run with classes, and no --label")
-        columns, num = f.num, f.num * gan.num_classes
-        label = np.arange(gan.num_classes).repeat(f.num)
+        columns, label = f.num, np.arange(gan.num_classes).repeat(f.num)
+    else:
+        label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
     z = latents(gan, key, num)
     if f.interpolate:
         columns, z = FRAMES, walks(gan, key, num)
         label = None if label is None else label.repeat(FRAMES)
     images = generate(gan, state, z, label, ema=f.ema)
-    write(np.asarray(images), label, Path(f.out), columns)
+    write(np.asarray(images), label, f.out, columns)
     print(f"{len(images)} examples after {int(state.step):,} iterations: {f.out}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "The run's folder.")
+    command.define_path("workdir", None, "The run's folder.")
     flags.DEFINE_string("step", "latest", "Of the checkpoint: a number, best (by config.report.best) or latest.")
     flags.DEFINE_integer("num", 64, "How many examples, or walks.", lower_bound=1)
-    flags.DEFINE_string("out", "samples.png", "A .png or .npz file.")
-    flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0)
+    command.define_path("out", "samples.png", "A .png or .npz file.")
+    flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_bool("interpolate", False, "Walk from one latent to another, one walk a row.")
     flags.DEFINE_integer("label", None, "The class of all examples, of a run with classes.")
     flags.DEFINE_bool("by_class", False, "A row for each class, of --num examples.")

@@ -4,7 +4,7 @@
 
 A run's folder holds `config.json`, `metrics.jsonl` (a line per generator iteration), `tensorboard/`,
 `checkpoints/`, `samples/` (from the same latents through training) and `plots/`. SIGTERM and Ctrl-C end the iteration
-under way, save, and exit with code 0 or 130; the same command goes on from there.
+under way, save, and exit with code 143 or 130, which a finished run never does; the same command goes on from there.
 
 All devices share each batch. On several hosts the same command runs on each: on Cloud TPU and under Slurm they find
 each other; elsewhere add `--coordinator_address=HOST:PORT --num_processes=N --process_id=I`.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from wgan_jax import checkpoint, command, data, loop, parallel
 from wgan_jax.checkpointer import Checkpointer
@@ -38,9 +38,9 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
       UserError: for every mistake that the user can mend.
     """
     gan = build(config)
-    devices = parallel.of(config)
-    interrupt = interrupt or Interrupt(shared=parallel.hosts() > 1)
-    with parallel.lost_hosts():
+    with _clear_errors(), parallel.lost_hosts():
+        devices = parallel.of(config)
+        interrupt = interrupt or Interrupt(shared=parallel.hosts() > 1)
         if parallel.first_host():
             start, state = _lead(config, workdir, gan, devices, interrupt)
         else:
@@ -73,7 +73,7 @@ def _lead(
         checkpoint.seal_what_is_whole(workdir, gan)
         checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
         state = parallel.from_first_host(config, state)
-        with Checkpointer(workdir, config.report.checkpoints, config.report.best) as checkpointer, _clear_errors():
+        with Checkpointer(workdir, config.report.checkpoints, config.report.best) as checkpointer:
             if 0 < start < config.steps:
                 print(f"resuming {workdir} after iteration {start:,}", flush=True)
             if start < config.steps:
@@ -91,7 +91,7 @@ def _assist(
     state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
     start = int(state.step)
     if start < config.steps:
-        with Checkpointer(workdir) as checkpointer, _clear_errors():
+        with Checkpointer(workdir) as checkpointer:
             state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
     parallel.wait_for_all("saved")
     return start, state
@@ -99,17 +99,12 @@ def _assist(
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Turns what a computation may end with, through the user's settings, into one clear `UserError`."""
+    """Turns what a run may end with, through the user's settings or machine, into one clear `UserError`."""
     try:
-        yield
+        with command.clear_errors("raise config.microbatches, or lower config.batch_size or the networks' widths"):
+            yield
     except FloatingPointError as error:
         raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}, {_place(error)}") from error
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise UserError(
-                "not enough memory; raise config.microbatches, or lower config.batch_size or the networks' widths"
-            ) from error
-        raise
 
 
 def _place(error: BaseException) -> str:
@@ -125,13 +120,14 @@ def main() -> None:
     jax.config.update("jax_debug_nans", f.config.debug.nans)
     parallel.initialize(f.coordinator_address, f.num_processes, f.process_id)
     with Interrupt(shared=parallel.hosts() > 1) as interrupt, parallel.leaving_no_host_behind():
-        train(f.config, Path(f.workdir), interrupt)
-    sys.exit(interrupt.exit_code)
+        state = train(f.config, f.workdir, interrupt)
+    if int(state.step) < f.config.steps:
+        sys.exit(interrupt.exit_code)
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", None, "A file with get_config().")
-    flags.DEFINE_string("workdir", None, "The run's folder, which all hosts must see.")
+    command.define_config()
+    command.define_path("workdir", None, "The run's folder, which all hosts must see.")
     flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes.")
     flags.DEFINE_integer("num_processes", None, "How many processes share the run.", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)

@@ -4,10 +4,10 @@ python -m wgan_jax.data prepare --name=fashion_mnist [--dir=…]
 python -m wgan_jax.data benchmark --config=configs/fashion_mnist.py [--config.data.dir=… …]
 """
 
+import math
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
 from wgan_jax import command
 
@@ -37,8 +37,9 @@ def main() -> None:
         flags.mark_flag_as_required("name")
         command.run(prepare)
     elif chosen == "benchmark":
-        config_flags.DEFINE_config_file("config", None, "A file with get_config().")
-        flags.DEFINE_float("seconds", 1.0, "Of one measurement.", lower_bound=0.01)
+        command.define_config()
+        flags.DEFINE_float("seconds", 1.0, "Of one measurement.", lower_bound=0.01, upper_bound=3600)
+        flags.register_validator("seconds", math.isfinite, "must be a number")
         flags.mark_flag_as_required("config")
         command.run(benchmark)
     elif chosen in ("--help", "-h"):

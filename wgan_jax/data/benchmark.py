@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from wgan_jax import data
 from wgan_jax.data import batches
 from wgan_jax.gan import build
-from wgan_jax.plan import segments
+from wgan_jax.plan import longest, segments
 
 REPEATS = 7
 
@@ -36,8 +36,9 @@ def measure(config: ConfigDict, seconds: float = 1.0) -> Speed:
     gan = build(config)
     source = data.load(config, "train", cache=config.data.cache)
     run = batches.dataset(source, gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=config.steps)
-    plan = list(segments(0, config.steps, config.steps_per_dispatch, gan.schedule, ()))
-    stacked = batches.stack(run, plan, config.steps_per_dispatch)
+    length = longest(config.steps, config.steps_per_dispatch, gan.schedule, ())
+    plan = list(segments(0, config.steps, length, gan.schedule, ()))
+    stacked = batches.stack(run, plan, length)
     again_and_again = itertools.chain.from_iterable
     return Speed(
         one_thread=_images_per_second(again_and_again(itertools.repeat(run)), gan.image_shape, seconds),

@@ -57,7 +57,7 @@ def main(run: Callable[[Any], Result], **presets: Any) -> None:
     """
     name = Path(sys.argv[0]).stem
     first = next(iter(presets.values()))
-    flags.DEFINE_string("workdir", None, f"Where {name}.png and {name}.json go.")
+    command.define_path("workdir", None, f"Where {name}.png and {name}.json go.")
     flags.DEFINE_enum("preset", next(iter(presets)), list(presets), "The settings to start from.")
     for field in dataclasses.fields(first):
         DEFINE[type(getattr(first, field.name))](field.name, None, "Instead of the preset's.")
@@ -67,7 +67,7 @@ def main(run: Callable[[Any], Result], **presets: Any) -> None:
         preset = presets[flags.FLAGS.preset]
         given = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(preset)}
         settings = dataclasses.replace(preset, **{key: value for key, value in given.items() if value is not None})
-        report(name, run, settings, Path(flags.FLAGS.workdir))
+        report(name, run, settings, flags.FLAGS.workdir)
 
     command.use_compilation_cache()
     command.run(start)
@@ -114,11 +114,14 @@ def nulled(values: Any) -> Any:
 
 
 def check(settings: Any) -> None:
-    """Raises `UserError` at a number that is not positive: none of the settings may be."""
+    """Raises `UserError` for a number that is not positive and finite, or a seed that is out of range."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if not isinstance(value, str) and field.name != "seed" and value <= 0:
-            raise UserError(f"--{field.name}={value}: must be positive")
+        if field.name == "seed":
+            if not 0 <= value < 2**32:
+                raise UserError(f"--seed={value}: must be at least 0 and below {2**32:,}")
+        elif not isinstance(value, str) and not 0 < value < math.inf:
+            raise UserError(f"--{field.name}={value}: must be {'finite' if value == math.inf else 'positive'}")
 
 
 def write_caption(figure: Figure, caption: str) -> None:

@@ -12,14 +12,15 @@ from wgan_jax.report.records import Record
 
 
 class Events:
-    """Appends to `workdir/tensorboard`; what an earlier start wrote beyond `step` is hidden."""
+    """Appends a file to `workdir/tensorboard`; TensorBoard drops what earlier files hold beyond `step`."""
 
     def __init__(self, workdir: Path, step: int):
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"))
-        if step:
-            self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        # The writer names a file by the second; the number keeps one of the same second whole, and the two in order.
+        self._writer = EventsWriter(str(folder / "events"), f".{len(list(folder.iterdir())):06}")
+        # At step 0 too: a run that was killed before its first checkpoint has left points.
+        self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def __enter__(self) -> Self:
         return self
