@@ -77,6 +77,6 @@ def read_config(workdir: Path) -> ConfigDict:
             f"python -m wgan_jax.train --config=… --workdir={workdir}"
         )
     try:
-        return configs.from_json(path.read_text())
+        return configs.without_unread(configs.from_json(path.read_text()))
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it, or start in another workdir") from None

@@ -71,7 +71,7 @@ def _batched(
 ) -> tuple[jax.Array, int]:
     """Applies `vmap` to a primitive; returns the result and its mapped axis."""
     (a, b), (axis_a, axis_b) = operands, axes
-    if batch and axis_b is None:
+    if batch and axis_a is not None and axis_b is None:
         a = jnp.moveaxis(a, axis_a, -5)
         n, examples = a.shape[-5:-3]
         result = of.bind(a.reshape(*a.shape[:-5], n * examples, *a.shape[-3:]), b, **params)
