@@ -10,8 +10,8 @@ Expect:   not measured; the estimate falls as the samples improve, and where its
           The images in memory take 2.0 GB
 
 The paper has no run on CelebA. The central 108×108 pixels, resized to 64, are the crop of DCGAN's public code
-(`--input_height 108`, arXiv 1511.06434); networks and optimizer are WGAN-GP's for 64×64 (arXiv 1704.00028,
-`gan_64x64.py`): batch norm in the generator, layer norm in the critic.
+(`--input_height 108`, arXiv 1511.06434); networks, their initial weights and the optimizer are those of
+WGAN-GP's DCGAN for 64×64 (arXiv 1704.00028, `gan_64x64.py`): batch norm in the generator, layer norm in the critic.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     for player in (c.generator, c.critic):
         player.network = "dcgan"
         player.width = 64
+        player.kernel_init = "uniform"
         player.optimizer.name = "adam"
         player.optimizer.learning_rate = 1e-4
         player.optimizer.b1 = 0.0

@@ -9,8 +9,9 @@ Expect:   not measured; the estimate falls as the samples improve, and where its
           images part, the critic has begun to know the training images by heart
 
 All settings are those of WGAN-GP's CIFAR-10 DCGAN (arXiv 1704.00028, section 5.3, and its code, whose names stand
-beside the values): width 128, batch norm in the generator only, no flips and no noise on the bytes. Its first batch
-norm has a scale per unit, ours one per channel.
+beside the values): width 128, batch norm in the generator only, no flips and no noise on the bytes. Differences: its
+first batch norm has a scale and moments per unit, ours per channel; the moving average of the generator is sampled, and
+`--config.ema_decay=0` samples the generator itself, as the code does.
 """
 
 from ml_collections import ConfigDict

@@ -7,9 +7,14 @@ Machine:  1 GPU
 Time:     not measured
 Expect:   not measured; the paper reports an inception score of 7.86 ± .07 (arXiv 1704.00028, Table 3)
 
-Every setting is that of the paper's unconditional run (arXiv 1704.00028, section 5.4, and its code, whose names stand
-beside the values). The paper samples the generator itself, by the statistics of the batch: `--ema=false` has the
-generator, `wgan_jax/networks/layers.py` says why statistics are running ones here. No flips.
+The settings are those of the paper's unconditional run (arXiv 1704.00028, section 5.4, and its code, whose names stand
+beside the values). No flips.
+
+Differences: the code generates each batch in two halves, even on one GPU, so its generator's batch norm has the moments
+of 32 images in the critic's updates and of 64 in its own; here they are those of the whole batches, 64 and 128. From
+the same parameters and draws this moved the two runs apart by 1.5e-2. The paper samples the generator itself, by the
+statistics of the batch: `--ema=false` has the generator, `wgan_jax/networks/layers.py` says why statistics are running
+ones here.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,8 @@ Expect:   not measured; the estimate falls as the samples improve, and where its
 Any sizes, PNG, JPEG, WebP and others, in any sub-folders; a tenth of the pictures is held out. For grey pictures
 `--config.data.channels=1`; for pictures that may be mirrored, such as faces, `--config.data.flip=True`.
 
-Networks and optimizer are WGAN-GP's for 64×64 (arXiv 1704.00028, `gan_64x64.py`): batch norm in the generator, layer
-norm in the critic.
+Networks, their initial weights and the optimizer are those of WGAN-GP's DCGAN for 64×64 (arXiv 1704.00028,
+`gan_64x64.py`): batch norm in the generator, layer norm in the critic.
 """
 
 from ml_collections import ConfigDict
@@ -28,6 +28,7 @@ def get_config(path: str = "pictures") -> ConfigDict:
     for player in (c.generator, c.critic):
         player.network = "dcgan"
         player.width = 64
+        player.kernel_init = "uniform"
         player.optimizer.name = "adam"
         player.optimizer.learning_rate = 1e-4
         player.optimizer.b1 = 0.0

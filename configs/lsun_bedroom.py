@@ -9,10 +9,14 @@ Expect:   not measured; the estimate falls as the samples improve, and where its
           images part, the critic has begun to know the training images by heart.
           Images that do not fit into memory (37 GB) are decoded as they are read, by every core
 
-All settings are those of WGAN-GP's 64×64 runs (arXiv 1704.00028, section 5.2, and its code, whose names stand beside
-the values) with its DCGAN: batch norm in the generator, layer norm in the critic. The central square, resized to 64, is
-the crop of WGAN's code (arXiv 1701.07875, `main.py`: `Scale`, `CenterCrop`). The ResNet of the same code:
-`--config.generator.network=resnet --config.critic.network=resnet --config.critic.activation=relu`.
+The settings are those of WGAN-GP's 64×64 runs (arXiv 1704.00028, section 5.2, and its code, whose names stand beside
+the values) with its DCGAN: batch norm in the generator, layer norm in the critic. The ResNet of the same code:
+`--config.generator.network=resnet --config.critic.network=resnet --config.critic.activation=relu
+--config.generator.kernel_init=he_uniform --config.critic.kernel_init=he_uniform`.
+
+Differences: the central square is cut out and then resized to 64 (bicubic); WGAN's code (arXiv 1701.07875, `main.py`:
+`Scale`, `CenterCrop`) resizes (bilinear) and then cuts, and WGAN-GP's reads ImageNet, not LSUN. The moving average of
+the generator is sampled; `--config.ema_decay=0` samples the generator itself, as the code does.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +43,7 @@ def get_config() -> ConfigDict:
     for player in (c.generator, c.critic):
         player.network = "dcgan"  # gan_64x64.py: GeneratorAndDiscriminator
         player.width = 64  # gan_64x64.py: DIM
-        player.kernel_init = "normal"  # gan_64x64.py: set_weights_stdev(0.02)
+        player.kernel_init = "uniform"  # gan_64x64.py: set_weights_stdev(0.02)
         player.optimizer.name = "adam"  # gan_64x64.py: gen_train_op, disc_train_op
         player.optimizer.learning_rate = 1e-4  # gan_64x64.py: gen_train_op, disc_train_op
         player.optimizer.b1 = 0.0  # gan_64x64.py: gen_train_op, disc_train_op

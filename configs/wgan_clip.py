@@ -15,7 +15,10 @@ Time:     not measured
 Expect:   not measured; in the paper, bedrooms with `dcgan` and with `poor`, and samples of lower quality with `mlp`
 
 Clipping is after the update, as in the paper's Algorithm 1; `--config.constraint.order=before` has it before, as in its
-code. On other data: `--config.data.name=tfds:cifar10 --config.data.size=32`.
+code. Other differences from the code: the central square is cut out and then resized (bicubic), where the code resizes
+(bilinear) and then cuts; an epoch's last batch and last critic updates are whole, where the code's may be cut short;
+and the moving average of the generator is sampled (`--config.ema_decay=0` samples the generator itself).
+On other data: `--config.data.name=tfds:cifar10 --config.data.size=32`.
 """
 
 from ml_collections import ConfigDict
@@ -63,6 +66,9 @@ def get_config(networks: str = "dcgan") -> ConfigDict:
         c.generator.constant_width = True  # arXiv 1701.07875, Figure 6
     if networks == "mlp":
         c.generator.network = "mlp"  # models/mlp.py: MLP_G
+        c.generator.kernel_size = default().generator.kernel_size  # it has no convolutions
+        c.generator.use_bias = True  # models/mlp.py: Linear
+        c.generator.kernel_init = "fan_in"  # models/mlp.py: Linear, which main.py's weights_init leaves as it is
         c.generator.width = 512  # arXiv 1701.07875, section 4.3
         c.generator.depth = 3  # models/mlp.py: MLP_G, and a fourth layer to the pixels
     return c

@@ -44,8 +44,8 @@ def main() -> None:
         digests.append(time.perf_counter() - began)
     size = sum(seal.numbers(x).nbytes for x in arrays)
     print(
-        f"{size / 1e9:.2f} GB, medians of {args.rounds}: the run waits {statistics.median(waits):.2f} s, the checkpoint "
-        f"is sealed after {statistics.median(wholes):.2f} s; the digests of the arrays alone take "
+        f"{size / 1e9:.2f} GB, medians of {args.rounds}: the run waits {statistics.median(waits):.2f} s, the "
+        f"checkpoint is sealed after {statistics.median(wholes):.2f} s; the digests of the arrays alone take "
         f"{statistics.median(digests):.2f} s"
     )
 

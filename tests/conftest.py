@@ -25,11 +25,13 @@ def tiny_config(**changes) -> ConfigDict:
     c.latent_dim = 4
     for player in (c.generator, c.critic):
         player.width = 8
-        player.depth = 1
     c.report.every = 4
     c.report.samples_every = 4
     c.report.checkpoint_every = 4
     c.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
+    for name, player in (("generator", c.generator), ("critic", c.critic)):
+        if player.network == "mlp" and f"{name}__depth" not in changes:
+            player.depth = 1
     return c
 
 

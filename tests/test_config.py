@@ -15,6 +15,7 @@ import wgan_jax
 from wgan_jax import UserError, config
 from wgan_jax.config import default
 from wgan_jax.networks import dcgan, mlp
+from wgan_jax.readers import READERS
 
 from .commands import environment
 from .conftest import tiny_config
@@ -54,7 +55,7 @@ def test_every_config_builds_and_has_a_run_card(path):
                 (64, 64, 3), norm="none", kernel_init="normal", kernel_size=4, use_bias=False, constant_width=True
             ),
         ),
-        ("mlp", mlp.Generator((64, 64, 3), width=512, depth=3)),
+        ("mlp", mlp.Generator((64, 64, 3), width=512, depth=3, kernel_init="fan_in")),
     ],
 )
 def test_the_generators_of_the_wgan_paper(networks, generator):
@@ -243,6 +244,90 @@ def test_a_missing_key_is_named():
 def test_impossible_pairs(changes, words):
     with pytest.raises(UserError, match=words):
         wgan_jax.build(tiny_config(**changes))
+
+
+IMAGES = {"generator__network": "dcgan", "critic__network": "resnet"}
+UNREAD = [
+    ({}, "warmup.steps", 10, "config.warmup.n_critic > 0"),
+    ({}, "warmup.every", 0, "config.warmup.n_critic > 0"),
+    ({}, "data.crop", 8, "a tfds: or folder: data set"),
+    ({"data__name": "toy:swissroll", "data__size": 0}, "data.crop", 8, "a tfds: or folder: data set"),
+    ({}, "data.cache", "never", "a tfds: or folder: data set"),
+    ({"data__name": "folder:x"}, "data.train_split", "train[:9]", "a tfds: data set"),
+    ({"data__name": "folder:x"}, "data.held_out_split", "test", "a tfds: data set"),
+    ({"data__name": "folder:x"}, "data.dir", "/data", "a tfds: data set"),
+    ({}, "data.held_out_fraction", 0.2, "a tfds: or folder: data set"),
+    ({}, "data.unreadable_fraction", 0.2, "a tfds: or folder: data set"),
+    (IMAGES, "generator.depth", 4, "config.generator.network = mlp"),
+    (IMAGES, "critic.depth", 4, "config.critic.network = mlp"),
+    (IMAGES, "critic.kernel_size", 4, "config.critic.network = dcgan"),
+    (IMAGES, "critic.use_bias", False, "config.critic.network = dcgan"),
+    ({}, "generator.kernel_size", 4, "config.generator.network = dcgan"),
+    ({}, "generator.use_bias", False, "config.generator.network = dcgan"),
+    ({}, "generator.constant_width", True, "config.generator.network = dcgan"),
+    ({"critic__network": "dcgan"}, "critic.constant_width", True, "a generator"),
+    ({"critic__optimizer__name": "rmsprop"}, "critic.optimizer.b1", 0.9, "config.critic.optimizer.name = adam"),
+    ({"critic__optimizer__name": "sgd"}, "critic.optimizer.b2", 0.99, "config.critic.optimizer.name = adam"),
+    ({}, "critic.optimizer.decay", 0.9, "config.critic.optimizer.name = rmsprop or rmsprop_tf"),
+    (
+        {"critic__optimizer__name": "sgd"},
+        "critic.optimizer.eps",
+        1e-3,
+        "config.critic.optimizer.name = adam or rmsprop or rmsprop_tf",
+    ),
+    ({}, "conditional.classes", 5, "config.conditional.kind = auxiliary or projection"),
+    ({"conditional__kind": "projection"}, "conditional.critic_weight", 2.0, "config.conditional.kind = auxiliary"),
+    ({"conditional__kind": "projection"}, "conditional.generator_weight", 2.0, "config.conditional.kind = auxiliary"),
+    ({"constraint__kind": "clip"}, "constraint.weight", 0.1, "config.constraint.kind = gradient_penalty"),
+    ({"constraint__kind": "clip"}, "constraint.target", 0.0, "config.constraint.kind = gradient_penalty"),
+    ({"constraint__kind": "none"}, "constraint.one_sided", True, "config.constraint.kind = gradient_penalty"),
+    ({}, "constraint.bound", 0.1, "config.constraint.kind = clip"),
+    ({}, "constraint.order", "before", "config.constraint.kind = clip"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key", "value", "reader"), UNREAD, ids=lambda value: str(value)[:20])
+def test_a_setting_that_nothing_reads_is_refused_and_its_remedy_works(changes, key, value, reader):
+    kept = dict(config.flatten(default()))[key]
+    config.check(tiny_config(**changes))
+    with pytest.raises(UserError) as error:
+        config.check(tiny_config(**changes, **{key.replace(".", "__"): value}))
+    assert str(error.value) == (
+        f"config.{key} = {value!r}: has no effect here, only {reader} reads it; leave it at {kept!r}"
+    )
+    config.check(tiny_config(**changes, **{key.replace(".", "__"): kept}))
+
+
+def test_every_setting_that_not_every_run_reads_is_tried():
+    players = {key.replace("generator.", "critic.") for key in READERS}
+    assert {key.replace("generator.", "critic.") for _, key, _, _ in UNREAD} == players
+
+
+def test_a_run_of_an_older_version_may_hold_settings_that_nothing_reads():
+    changes = {
+        "critic__kernel_size": 4,
+        "critic__use_bias": False,
+        "critic__kernel_init": "normal",
+        "constraint__bound": 2.0,
+    }
+    old = tiny_config(**changes, critic__width=9)
+    assert config.without_unread(old) == tiny_config(critic__width=9)
+    assert config.without_unread(tiny_config(critic__width=9)) == tiny_config(critic__width=9)
+    damaged = tiny_config(critic__width=0, constraint__bound=2.0)
+    assert config.without_unread(damaged) is damaged
+
+
+@pytest.mark.parametrize(
+    ("network", "init", "words"),
+    [
+        ("mlp", "normal", "config.critic.network = 'mlp' has he_uniform or he_glorot or fan_in"),
+        ("dcgan", "fan_in", "config.critic.network = 'dcgan' has he_uniform or normal or uniform"),
+        ("resnet", "uniform", "config.critic.network = 'resnet' has he_uniform"),
+    ],
+)
+def test_initial_weights_that_a_network_does_not_have_are_refused(network, init, words):
+    with pytest.raises(UserError, match=f"config.critic.kernel_init = '{init}': {words}"):
+        config.check(tiny_config(critic__network=network, critic__kernel_init=init))
 
 
 def test_batch_norm_in_a_clipped_critic_is_allowed():

@@ -6,6 +6,7 @@ import sys
 
 import chex
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from wgan_jax.gan import build
-from wgan_jax.networks import dcgan, winograd
+from wgan_jax.networks import convolution, dcgan, winograd
 from wgan_jax.networks.convolution import (
     Conv,
     ConvTranspose,
@@ -165,11 +166,115 @@ def test_accelerators_get_plain_convolutions(platform):
     assert "stablehlo.dot_general" not in text
 
 
-def test_accelerators_form_has_the_cpu_forms_values(monkeypatch):
-    x, w, y = arrays((2, 7, 8, 4), (5, 3, 4, 6), (2, 1))
-    ours = derivatives(lambda x, w: conv(x, w, (2, 1)), x, w, y)
-    monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
-    assert_close(derivatives(lambda x, w: conv(x, w, (2, 1)), x, w, y), ours)
+@pytest.mark.parametrize("channels", [4, 9])
+def test_accelerators_form_has_the_cpu_forms_values(channels):
+    size, kernel, strides = (7, 8), (5, 3), (2, 1)
+    x, w, y = arrays((2, *size, channels), (*kernel, channels, 6), strides)
+    assert_close(conv(x, w, strides), convolution._conv_xla(x, w, strides))
+    assert_close(input_gradient(y, w, size, strides), convolution._input_gradient_xla(y, w, size, strides))
+    assert_close(kernel_gradient(x, y, kernel, strides), convolution._kernel_gradient_xla(x, y, kernel, strides))
+
+
+def jvp_of_grad(h, x, v):
+    return jax.jvp(jax.grad(h), (x,), (v,))[1]
+
+
+def grad_of_jvp(h, x, v):
+    return jax.grad(lambda x: jax.jvp(h, (x,), (v,))[1])(x)
+
+
+def grad_of_grad(h, x, v):
+    return jax.grad(lambda x: jnp.vdot(jax.grad(h)(x), v))(x)
+
+
+def second_jvp(h, x, v):
+    return jax.jvp(lambda x: jax.jvp(h, (x,), (v,))[1], (x,), (v,))
+
+
+def third_order(h, x, v):
+    """Forwards of backwards of forwards."""
+    return jax.jvp(jax.grad(lambda x: jax.jvp(h, (x,), (v,))[1]), (x,), (v,))
+
+
+MODES = (jvp_of_grad, grad_of_jvp, grad_of_grad, second_jvp, third_order)
+FORWARD = [
+    ((2, 6, 5, 3), (3, 3, 3, 4), (1, 1)),
+    ((2, 6, 6, 9), (5, 5, 9, 8), (2, 2)),
+    ((1, 8, 8, 8), (4, 4, 8, 2), (2, 2)),
+    ((2, 4, 6, 1), (4, 3, 1, 9), (1, 2)),
+]
+
+
+@pytest.mark.parametrize(("x", "w", "strides"), FORWARD)
+def test_forward_mode_and_its_mixtures_with_reverse_mode_are_those_of_xla(x, w, strides):
+    x, w, y = arrays(x, w, strides)
+    w = w / np.sqrt(w[..., 0].size)  # so that no tanh is flat
+    v = jax.tree.map(lambda a: jnp.cos(3 * a), (x, w))
+
+    def of(f):
+        h = lambda x_w: jnp.vdot(jnp.tanh(f(*x_w, strides)), y)  # noqa: E731
+        forward = jax.jvp(lambda x, w: f(x, w, strides), (x, w), v)
+
+        def mixed(x_w, v):
+            # As one vector, so that both operands move.
+            flat, unravel = jax.flatten_util.ravel_pytree(x_w)
+            v, _ = jax.flatten_util.ravel_pytree(v)
+            return [mode(lambda x: h(unravel(x)), flat, v) for mode in MODES]
+
+        return forward, jax.jit(mixed)((x, w), v)
+
+    assert_close(of(conv), of(reference), tolerance=3e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 8])
+def test_whole_jacobians_and_hessians_agree_in_every_order_of_modes(channels):
+    x, w, _ = arrays((1, 3, 3, channels), (3, 3, channels, 2), (2, 2))
+    f = lambda x: jnp.tanh(conv(x, w, (2, 2)))  # noqa: E731
+    plain = lambda x: jnp.tanh(reference(x, w, (2, 2)))  # noqa: E731
+    theirs = jax.jacrev(plain)(x)
+    assert_close([jax.jacfwd(f)(x), jax.jacrev(f)(x)], [theirs, theirs])
+    h, hessian = (lambda x: jnp.sum(f(x) ** 2)), jax.hessian(lambda x: jnp.sum(plain(x) ** 2))(x)
+    for outer, inner in ((jax.jacfwd, jax.jacrev), (jax.jacrev, jax.jacfwd)):
+        assert_close(jax.jit(outer(inner(h)))(x), hessian)
+
+
+def test_the_gradients_are_differentiated_forwards_too():
+    strides = (2, 1)
+    x, w, y = arrays((2, 6, 5, 3), (4, 3, 3, 8), strides)
+    dx, dw, dy = (jnp.sin(5 * a) for a in (x, w, y))
+    ours = jax.jvp(lambda y, w: input_gradient(y, w, (6, 5), strides), (y, w), (dy, dw))[1]
+    assert_close(ours, input_gradient(dy, w, (6, 5), strides) + input_gradient(y, dw, (6, 5), strides))
+    ours = jax.jvp(lambda x, y: kernel_gradient(x, y, (4, 3), strides), (x, y), (dx, dy))[1]
+    assert_close(ours, kernel_gradient(dx, y, (4, 3), strides) + kernel_gradient(x, dy, (4, 3), strides))
+
+
+def test_forward_mode_within_scan_remat_and_vmap():
+    x, w, _ = arrays((3, 6, 6, 2), (3, 3, 2, 8), (2, 2))
+    v = jnp.cos(x)
+    xs = jnp.stack([x, -x])
+
+    def of(f):
+        h = lambda x: jnp.sum(jnp.tanh(f(x, w, (2, 2))))  # noqa: E731
+        one = lambda x: jvp_of_grad(jax.checkpoint(h), x, v)  # noqa: E731
+        scanned = jax.jit(lambda xs: lax.scan(lambda c, x: (c, one(x)), 0, xs)[1])
+        through = lambda xs: lax.scan(lambda c, x: (c + h(x), None), 0.0, xs)[0]  # noqa: E731
+        return jax.vmap(one)(xs), scanned(xs), jax.jit(lambda xs: jvp_of_grad(through, xs, 2 * xs))(xs)
+
+    assert_close(of(conv), of(reference))
+
+
+@pytest.mark.parametrize("axes", [(1, None), (None, 3), (3, 0)])
+def test_vmap_over_either_operand_or_both_and_twice(axes):
+    x, w, _ = arrays((2, 6, 6, 3), (3, 3, 3, 4), (2, 2))
+    x, w = (a if axis is None else jnp.stack([a, -a, 2 * a], axis) for a, axis in zip((x, w), axes, strict=True))
+
+    def of(f):
+        gradients = lambda x, w: jax.grad(lambda x, w: jnp.sum(jnp.tanh(f(x, w, (2, 2)))), (0, 1))(x, w)  # noqa: E731
+        once = jax.vmap(gradients, axes)
+        twice = jax.vmap(once, (None, 0))(x, jnp.stack([w, 3 * w]))
+        return jax.vmap(lambda x, w: f(x, w, (2, 2)), axes)(x, w), once(x, w), twice
+
+    assert_close(jax.jit(lambda: of(conv))(), jax.jit(lambda: of(reference))())
 
 
 SHARDED = """
@@ -190,6 +295,13 @@ text = many.as_text()
 assert "all-gather" not in text and "all-to-all" not in text, "an example left its device"
 eight = many(jax.device_put(w, NamedSharding(mesh, P())), jax.device_put(x, NamedSharding(mesh, P("data"))))
 np.testing.assert_allclose(one, eight, rtol=1e-3, atol=1e-4 * float(jnp.abs(one).max()))
+def product(w, x):
+    return jax.lax.psum(jax.jvp(jax.grad(lambda w: loss(w, x)), (w,), (jnp.cos(w),))[1], "data")
+spread = jax.shard_map(product, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=False)
+one_product = jax.jit(lambda w, x: jax.jvp(jax.grad(lambda w: loss(w, x)), (w,), (jnp.cos(w),))[1])(w, x)
+np.testing.assert_allclose(
+    one_product, jax.jit(spread)(w, x), rtol=1e-3, atol=1e-4 * float(jnp.abs(one_product).max())
+)
 mapped = jax.pmap(lambda x: jax.lax.psum(jax.grad(loss)(w, x), "data"), axis_name="data")
 np.testing.assert_allclose(one, mapped(x.reshape(8, 2, 8, 8, 6))[0], rtol=1e-3, atol=1e-4 * float(jnp.abs(one).max()))
 """

@@ -279,6 +279,7 @@ def train_command(folder, workdir, *args):
     config = f"--config={ROOT}/configs/folder.py:{folder}"
     small = ["--config.data.size=8", "--config.data.flip=True", "--config.critic.norm=none"]
     small += ["--config.generator.network=mlp", "--config.critic.network=mlp", "--config.generator.norm=none"]
+    small += ["--config.generator.kernel_init=he_uniform", "--config.critic.kernel_init=he_uniform"]
     return command("train", config, f"--workdir={workdir}", *TINY, *small, *args)
 
 

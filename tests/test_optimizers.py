@@ -17,6 +17,8 @@ ITERATIONS, N_CRITIC, STEPS = 12, 5, 10
 PAPERS = {
     # arXiv 1701.07875, its code and the clipped toy runs
     "wgan": {"name": "rmsprop", "learning_rate": 5e-5},
+    # gan_toy.py and the other scripts of arXiv 1704.00028, mode wgan: TensorFlow's defaults
+    "wgan_gp_clipped": {"name": "rmsprop_tf", "learning_rate": 5e-5, "decay": 0.9, "eps": 1e-10},
     # arXiv 1704.00028: Algorithm 1 and 64×64 images
     "wgan_gp": {"name": "adam", "learning_rate": 1e-4, "b1": 0.0, "b2": 0.9},
     # toy data, MNIST, the DCGAN on CIFAR-10, characters
@@ -27,6 +29,7 @@ PAPERS = {
 OTHERS = {
     "rmsprop_linear": {"name": "rmsprop", "learning_rate": 5e-5, "schedule": "linear"},
     "rmsprop_other": {"name": "rmsprop", "learning_rate": 1e-3, "decay": 0.8, "eps": 1e-3},
+    "rmsprop_tf_other": {"name": "rmsprop_tf", "learning_rate": 1e-3, "decay": 0.99, "eps": 1e-4, "weight_decay": 0.1},
     "adam_other": {"name": "adam", "learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-3},
     "adam_decoupled": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.1, "schedule": "linear"},
     "rmsprop_decoupled": {"name": "rmsprop", "learning_rate": 1e-3, "weight_decay": 0.1},
@@ -47,8 +50,9 @@ def rate(c, iteration):
 
 
 def by_hand(c, w, gradients):
-    """The parameter after each update. Adam: Kingma and Ba 2015, Algorithm 1; RMSProp: that of PyTorch."""
+    """The parameter after each update. Adam: Kingma and Ba 2015, Algorithm 1; RMSProp: PyTorch's, TensorFlow's."""
     m = v = np.zeros_like(w)
+    v = np.ones_like(w) if c.name == "rmsprop_tf" else v
     for t, g in enumerate(gradients, 1):
         match c.name:
             case "adam":
@@ -58,6 +62,9 @@ def by_hand(c, w, gradients):
             case "rmsprop":
                 v = c.decay * v + (1 - c.decay) * g**2
                 direction = g / (np.sqrt(v) + c.eps)
+            case "rmsprop_tf":
+                v = c.decay * v + (1 - c.decay) * g**2
+                direction = g / np.sqrt(v + c.eps)
             case "sgd":
                 direction = g
         w = w - rate(c, (t - 1) // N_CRITIC) * (direction + c.weight_decay * w)

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from wgan_jax.errors import UserError
 from wgan_jax.games import GAMES
-from wgan_jax.networks import dcgan, layers, resnet
+from wgan_jax.networks import dcgan, layers, mlp, resnet
+from wgan_jax.readers import unread
 
 
 def default() -> ConfigDict:
@@ -27,7 +28,9 @@ def default() -> ConfigDict:
     c.latent_dim = 128
     c.game = "wasserstein"  # or minimax, non_saturating, least_squares
     c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
-    c.ema_decay = 0.999  # of the generator's average, which is sampled; 0 turns it off
+    c.ema_decay = (
+        0.999  # of the generator's average, which is sampled; 0 samples the generator itself, as the papers do
+    )
     c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same result
     c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
 
@@ -91,18 +94,18 @@ def _player(activation: str) -> ConfigDict:
     c.depth = 3  # hidden layers of the MLP
     c.activation = activation  # relu, leaky_relu, elu, tanh, softplus
     c.norm = "none"  # or batch, layer
-    c.kernel_init = "he_uniform"  # of a DCGAN, as in WGAN-GP's code; or normal, N(0, 0.02), as in WGAN's
+    c.kernel_init = "he_uniform"  # how kernels are drawn; for others see the networks mlp and dcgan
     c.kernel_size = 5  # of a DCGAN, as in WGAN-GP's code; 4 in WGAN's
     c.use_bias = True  # of a DCGAN, as in WGAN-GP's code; False in WGAN's
     c.constant_width = False  # DCGAN generator with as many filters in every layer (WGAN, Fig. 6)
     c.optimizer = ConfigDict()
-    c.optimizer.name = "adam"  # or rmsprop, sgd
+    c.optimizer.name = "adam"  # or rmsprop (PyTorch's), rmsprop_tf (TensorFlow's), sgd
     c.optimizer.learning_rate = 1e-4
     c.optimizer.schedule = "constant"  # or linear, to 0 at the last generator iteration
     c.optimizer.b1 = 0.5  # adam
     c.optimizer.b2 = 0.9  # adam
-    c.optimizer.decay = 0.99  # rmsprop
-    c.optimizer.eps = 1e-8  # adam and rmsprop; outside the root
+    c.optimizer.decay = 0.99  # rmsprop and rmsprop_tf (TensorFlow: 0.9)
+    c.optimizer.eps = 1e-8  # adam and rmsprop: outside the root; rmsprop_tf: inside it (TensorFlow: 1e-10)
     c.optimizer.weight_decay = 0.0  # decoupled, as in AdamW
     return c
 
@@ -128,15 +131,17 @@ def _one_of(*names: str) -> Rule:
 
 _POSITIVE = Rule("positive", lambda value: value > 0)
 
+_INITS = {"mlp": mlp.INITS, "dcgan": dcgan.INITS, "resnet": ("he_uniform",)}
+
 _PLAYER_RULES = {
     "network": _one_of("mlp", "dcgan", "resnet"),
     "width": _between(1, 2**16),
     "depth": _between(1, 2**8),
     "activation": _one_of(*layers.ACTIVATIONS),
     "norm": _one_of(*layers.NORMS),
-    "kernel_init": _one_of(*dcgan.INITS),
+    "kernel_init": _one_of(*dict.fromkeys(name for names in _INITS.values() for name in names)),
     "kernel_size": _between(1, 2**5),
-    "optimizer.name": _one_of("adam", "rmsprop", "sgd"),
+    "optimizer.name": _one_of("adam", "rmsprop", "rmsprop_tf", "sgd"),
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.schedule": _one_of("constant", "linear"),
     "optimizer.b1": _between(0, 1),
@@ -222,7 +227,36 @@ def _nearest_key(key: str, known: list[str]) -> str:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises `UserError` at the first setting that cannot be, naming key, value and remedy."""
+    """Raises `UserError` at the first setting that cannot be, or that nothing reads, naming key, value and remedy."""
+    _check_each(config)
+    _check_pairs(config)
+    values, defaults = dict(flatten(config)), dict(flatten(default()))
+    for key, reader in unread(values, defaults):
+        raise UserError(
+            f"config.{key} = {values[key]!r}: has no effect here, only {reader.name} reads it; "
+            f"leave it at {defaults[key]!r}"
+        )
+
+
+def without_unread(config: ConfigDict) -> ConfigDict:
+    """Returns a config whose settings that nothing reads have their defaults: older versions took any value for them.
+
+    One that has other faults is returned as it is, for `check` to name them.
+    """
+    try:
+        _check_each(config)
+    except UserError:
+        return config
+    config, defaults = ConfigDict(config.to_dict()), dict(flatten(default()))
+    names = [key for key, _ in unread(dict(flatten(config)), defaults)]
+    for name in ("generator", "critic"):
+        if config[name].kernel_init not in _INITS[config[name].network]:
+            names.append(f"{name}.kernel_init")
+    config.update_from_flattened_dict({key: defaults[key] for key in names})
+    return config
+
+
+def _check_each(config: ConfigDict) -> None:
     if not isinstance(config, ConfigDict):
         raise UserError(f"config = {config!r}: get_config() must return a ConfigDict; see wgan_jax.config.default()")
     values, defaults = dict(flatten(config)), dict(flatten(default()))
@@ -239,7 +273,6 @@ def check(config: ConfigDict) -> None:
     for key, rule in RULES.items():
         if not rule.holds(values[key]):
             raise UserError(f"config.{key} = {values[key]!r}: must be {rule.wanted}")
-    _check_pairs(config)
 
 
 def _check_type(key: str, value: Any, example: Any) -> None:
@@ -263,6 +296,11 @@ def _check_pairs(c: ConfigDict) -> None:
             raise UserError(
                 f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
                 "use 'mlp'"
+            )
+        if player.kernel_init not in _INITS[player.network]:
+            raise UserError(
+                f"config.{name}.kernel_init = {player.kernel_init!r}: config.{name}.network = {player.network!r} has "
+                f"{' or '.join(_INITS[player.network])}"
             )
         levels = {"dcgan": dcgan.levels, "resnet": resnet.levels}.get(player.network)
         try:

@@ -47,7 +47,11 @@ def wasserstein_generator_loss(fake: jax.Array) -> jax.Array:
 
 
 def minimax_critic_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """`−mean(log D(real)) − mean(log(1 − D(fake)))` with `D = sigmoid(score)`, Goodfellow et al. 2014 eq. 1."""
+    """`−mean(log D(real)) − mean(log(1 − D(fake)))` with `D = sigmoid(score)`, Goodfellow et al. 2014 eq. 1.
+
+    WGAN-GP's code (arXiv 1704.00028, mode `dcgan`) halves this sum. With Adam or RMSProp that changes nothing but the
+    weight of ε; beside a penalty, or with SGD, it is twice the code's loss.
+    """
     return jnp.mean(softplus(-real)) + jnp.mean(softplus(fake))
 
 

@@ -84,7 +84,7 @@ def _generator(config: ConfigDict) -> nn.Module:
     }
     match c.network:
         case "mlp":
-            return mlp.Generator(width=c.width, depth=c.depth, **common)
+            return mlp.Generator(width=c.width, depth=c.depth, kernel_init=c.kernel_init, **common)
         case "dcgan":
             return dcgan.Generator(
                 width=c.width,
@@ -109,7 +109,7 @@ def _critic(config: ConfigDict) -> nn.Module:
     }
     match c.network:
         case "mlp":
-            return mlp.Critic(width=c.width, depth=c.depth, **common)
+            return mlp.Critic(width=c.width, depth=c.depth, kernel_init=c.kernel_init, **common)
         case "dcgan":
             return dcgan.Critic(
                 width=c.width,

@@ -131,5 +131,8 @@ def _generate(
 
 
 def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
-    """Images in [−1, 1] to bytes of the same shape, rounded to the nearest of 256 levels."""
+    """Images in [−1, 1] to bytes of the same shape, rounded to the nearest of 256 levels.
+
+    WGAN-GP's code rounds down: `floor(255.99 / 2 · (x + 1))`, in some scripts `floor(255 / 2 · (x + 1))`.
+    """
     return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)

@@ -39,8 +39,9 @@ def make_train_step(
     """A pure `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
 
     It does one critic update for each row of the batch's first axis, each on its own real examples, latents and
-    ε, then one generator update on latents of its own. `jax.jit(train_step, donate_argnums=0)` saves the memory
-    of a second state, and gives the first one away.
+    ε, then one generator update on latents of its own. WGAN-GP's code updates the generator first, and not in the first
+    iteration, so in all it does one generator update fewer. `jax.jit(train_step, donate_argnums=0)` saves the memory of
+    a second state, and gives the first one away.
 
     The batch is `{"image": [n_critic, B, *image_shape]}`: float32, for images in [−1, 1], or images as uint8; see
     `prepare`. That of a class-conditional GAN has `label [n_critic, B]` int32 too. What a critic update generates

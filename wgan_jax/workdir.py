@@ -122,7 +122,7 @@ def read_config(workdir: Path) -> ConfigDict:
             f"python -m wgan_jax.train --config=… --workdir={workdir}"
         )
     try:
-        return configs.from_json(path.read_text(encoding="utf-8"))
+        return configs.without_unread(configs.from_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         reason = error.strerror or str(error)
     except RecursionError:

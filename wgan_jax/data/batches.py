@@ -1,4 +1,8 @@
-"""Batches of a run, each a pure function of (seed, step): nothing to save, nothing to rewind."""
+"""Batches of a run, each a pure function of (seed, step): nothing to save, nothing to rewind.
+
+A batch may hold the end of one epoch and the beginning of the next. The papers' codes drop what is left of an epoch
+when it does not fill a batch, or train on that smaller batch.
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence

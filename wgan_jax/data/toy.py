@@ -1,4 +1,8 @@
-"""The three toy distributions in the plane, as in WGAN-GP's code (arXiv 1704.00028, Figure 1)."""
+"""The three toy distributions in the plane, as in WGAN-GP's code (arXiv 1704.00028, Figure 1).
+
+Here each split is a fixed set of points with random modes. The code draws new points for every batch of the Swiss roll
+and the eight Gaussians, and for the 25 Gaussians has a fixed set with equally many points of each.
+"""
 
 import numpy as np
 

@@ -63,6 +63,7 @@ def clipped(config: ConfigDict, bound: float, learning_rate: float) -> ConfigDic
     """The same with weight clipping, and the RMSProp of WGAN's code."""
     c = ConfigDict(config.to_dict())
     c.constraint.kind, c.constraint.bound = "clip", bound
+    c.constraint.weight = default().constraint.weight  # the penalty's
     for player in (c.generator, c.critic):
         player.optimizer.name, player.optimizer.learning_rate = "rmsprop", learning_rate
     return c

@@ -2,16 +2,17 @@
 
 `⟨conv(x, w), y⟩` is one form, linear in each of `x`, `w` and `y`. Its three partial gradients are the convolution,
 the input gradient `(y, w) → x`, which is also the transposed convolution, and the kernel gradient `(x, y) → w`. Each
-is differentiated through the other two, so a derivative of any order, the gradient penalty's second one included, is
-again made of these three. On GPU and TPU they are XLA's own convolutions. On the CPU each has a form that is fast
-there, for XLA runs a derivative's convolution in a naive loop, many times slower, as soon as its layout is unusual.
+is a JAX primitive that is differentiated through the other two, so a derivative of any order, forwards, backwards or
+mixed, is again made of these three; the gradient penalty's second one is an example. On GPU and TPU they are XLA's own
+convolutions. On the CPU each has a form that is fast there, for XLA runs a derivative's convolution in a naive loop,
+many times slower, as soon as its layout is unusual.
 
 Arrays are `[B, H, W, C]`, kernels `[kernel height, kernel width, C, features]`, padding is SAME: an image of height H
 becomes one of height `ceil(H / stride)`.
 """
 
-import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,22 +21,19 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jax import lax
 
-from wgan_jax.networks import winograd
+from wgan_jax.networks import bilinear, winograd
 
 Pair = tuple[int, int]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv(x: jax.Array, w: jax.Array, strides: Pair = (1, 1)) -> jax.Array:
     """The convolution: `[B, H, W, C]`, `[kh, kw, C, N]` of one dtype -> `[B, ceil(H/s), ceil(W/s), N]`.
 
     Products of bfloat16 are summed in float32, and the result is rounded to bfloat16.
     """
-    cpu = functools.partial(_conv_cpu, strides=strides)
-    return _per_platform(cpu, functools.partial(_conv_xla, strides=strides), x, w)
+    return _conv.bind(x, w, strides=strides)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair = (1, 1)) -> jax.Array:
     """The transposed convolution: `[B, ceil(H/s), ceil(W/s), N]`, `[kh, kw, C, N]` -> `[B, H, W, C]`.
 
@@ -45,56 +43,12 @@ def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair = (1, 1
       size: `(H, W)` of the result.
       strides: of the convolution.
     """
-
-    def xla(y: jax.Array, w: jax.Array) -> jax.Array:
-        x = jax.ShapeDtypeStruct((y.shape[0], *size, w.shape[2]), y.dtype)
-        return jax.linear_transpose(lambda x: _conv_xla(x, w, strides), x)(y)[0]
-
-    cpu = functools.partial(_input_gradient_cpu, size=size, strides=strides)
-    return _per_platform(cpu, xla, y, w)
+    return _input_gradient.bind(y, w, size=size, strides=strides)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def kernel_gradient(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair = (1, 1)) -> jax.Array:
     """The kernel's gradient: `[B, H, W, C]`, `[B, ceil(H/s), ceil(W/s), N]` -> `[kh, kw, C, N]`."""
-
-    def xla(x: jax.Array, y: jax.Array) -> jax.Array:
-        w = jax.ShapeDtypeStruct((*kernel_size, x.shape[-1], y.shape[-1]), x.dtype)
-        return jax.linear_transpose(lambda w: _conv_xla(x, w, strides), w)(y)[0]
-
-    cpu = functools.partial(_kernel_gradient_cpu, kernel_size=kernel_size, strides=strides)
-    return _per_platform(cpu, xla, x, y)
-
-
-conv.defvjp(
-    lambda x, w, strides: (conv(x, w, strides), (x, w)),
-    lambda strides, xw, y: (
-        input_gradient(y, xw[1], xw[0].shape[1:3], strides),
-        kernel_gradient(xw[0], y, xw[1].shape[:2], strides),
-    ),
-)
-input_gradient.defvjp(
-    lambda y, w, size, strides: (input_gradient(y, w, size, strides), (y, w)),
-    lambda size, strides, yw, x: (
-        conv(x, yw[1], strides),
-        kernel_gradient(x, yw[0], yw[1].shape[:2], strides),
-    ),
-)
-kernel_gradient.defvjp(
-    lambda x, y, kernel_size, strides: (kernel_gradient(x, y, kernel_size, strides), (x, y)),
-    lambda kernel_size, strides, xy, w: (
-        input_gradient(xy[1], w, xy[0].shape[1:3], strides),
-        conv(xy[0], w, strides),
-    ),
-)
-
-
-def _per_platform(cpu: Callable[..., jax.Array], default: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
-    def rounded(*args: jax.Array) -> jax.Array:
-        # Few processors multiply bfloat16; in float32 its products are exact, and Winograd's forms take fewer of them.
-        return cpu(*(x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in args)).astype(args[0].dtype)
-
-    return lax.platform_dependent(*args, cpu=rounded, default=default)
+    return _kernel_gradient.bind(x, y, size=kernel_size, strides=strides)
 
 
 def _same(size: Sequence[int], kernel: Sequence[int], strides: Pair) -> list[Pair]:
@@ -106,6 +60,16 @@ def _same(size: Sequence[int], kernel: Sequence[int], strides: Pair) -> list[Pai
 def _conv_xla(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | None = None) -> jax.Array:
     padding = padding or _same(x.shape[1:3], w.shape[:2], strides)
     return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _input_gradient_xla(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -> jax.Array:
+    x = jax.ShapeDtypeStruct((y.shape[0], *size, w.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: _conv_xla(x, w, strides), x)(y)[0]
+
+
+def _kernel_gradient_xla(x: jax.Array, y: jax.Array, size: Pair, strides: Pair) -> jax.Array:
+    w = jax.ShapeDtypeStruct((*size, x.shape[-1], y.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda w: _conv_xla(x, w, strides), w)(y)[0]
 
 
 # The CPU's forms: Winograd's, and for few channels (a critic's first layer, a generator's last) plain ones.
@@ -163,14 +127,48 @@ def _input_gradient_cpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -
     return x[:, : size[0], : size[1]]
 
 
-def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair) -> jax.Array:
-    padding = _same(x.shape[1:3], kernel_size, strides)
-    if _fewer_products(kernel_size, x.shape[-1]):
-        return winograd.kernel_gradient(x, y, kernel_size, strides, padding)
-    (kh, kw), (sh, sw) = kernel_size, strides
+def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, size: Pair, strides: Pair) -> jax.Array:
+    padding = _same(x.shape[1:3], size, strides)
+    if _fewer_products(size, x.shape[-1]):
+        return winograd.kernel_gradient(x, y, size, strides, padding)
+    (kh, kw), (sh, sw) = size, strides
     columns = winograd.windows(winograd.pad(x, dict(enumerate(padding, 1))), 2, kw, sw)
     both = jnp.moveaxis(winograd.windows(columns, 1, kh, sh), 2, 3)  # [B, ceil(H/s), ceil(W/s), kh, kw, C]
     return _dot(lax.optimization_barrier(both), y, (0, 1, 2), (0, 1, 2))
+
+
+def _in_float32(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    def rounded(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
+        # Few processors multiply bfloat16; in float32 its products are exact, and Winograd's forms take fewer of them.
+        wide = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (a, b))
+        return form(*wide, **params).astype(a.dtype)
+
+    return rounded
+
+
+_conv = bilinear.primitive("conv", _conv_xla, _in_float32(_conv_cpu), batch=True)
+_input_gradient = bilinear.primitive(
+    "conv_input_gradient", _input_gradient_xla, _in_float32(_input_gradient_cpu), batch=True
+)
+_kernel_gradient = bilinear.primitive(
+    "conv_kernel_gradient", _kernel_gradient_xla, _in_float32(_kernel_gradient_cpu), batch=False
+)
+
+bilinear.define_gradients(
+    _conv,
+    lambda y, x, w, strides: _input_gradient.bind(y, w, size=x.aval.shape[-3:-1], strides=strides),
+    lambda y, x, w, strides: _kernel_gradient.bind(x, y, size=w.aval.shape[-4:-2], strides=strides),
+)
+bilinear.define_gradients(
+    _input_gradient,
+    lambda x, y, w, size, strides: _conv.bind(x, w, strides=strides),
+    lambda x, y, w, size, strides: _kernel_gradient.bind(x, y, size=w.aval.shape[-4:-2], strides=strides),
+)
+bilinear.define_gradients(
+    _kernel_gradient,
+    lambda w, x, y, size, strides: _input_gradient.bind(y, w, size=x.aval.shape[-3:-1], strides=strides),
+    lambda w, x, y, size, strides: _conv.bind(x, w, strides=strides),
+)
 
 
 class Conv(nn.Module):

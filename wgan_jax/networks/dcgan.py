@@ -1,7 +1,14 @@
 """DCGAN for 28, 32, 64 and other pixels (arXiv 1511.06434), as WGAN-GP's code has it (arXiv 1704.00028).
 
 Each level doubles or halves the image with a 5×5 kernel of stride 2. The smallest map is 4×4. For images of 7·2ⁿ
-pixels (MNIST) the 8×8 map is cropped to 7×7. Batch normalization has one scale per channel everywhere.
+pixels (MNIST) the 8×8 map is cropped to 7×7, before normalization and activation; the code crops after them, which
+with batch norm gives other moments. Batch normalization has one scale per channel everywhere.
+
+`kernel_init` names how the parameters are drawn. Biases begin at 0, scales of norms at 1 unless said otherwise.
+    he_uniform  U of std √(4 / (fan_in + fan_out)), dense layers √(2 / (inputs + outputs)), as in WGAN-GP's
+                `gan_mnist.py` and `gan_cifar.py`
+    uniform     U of std 0.02 in every layer, as in WGAN-GP's `gan_64x64.py`
+    normal      N(0, 0.02) in every layer, scales of norms N(1, 0.02), as in WGAN's `main.py`
 """
 
 import flax.linen as nn
@@ -10,9 +17,9 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 
 from wgan_jax.networks.convolution import Conv, ConvTranspose
-from wgan_jax.networks.layers import ACTIVATIONS, ClassHead, Norm, fan_uniform, halvings
+from wgan_jax.networks.layers import ACTIVATIONS, ClassHead, Norm, fan_uniform, halvings, symmetric_uniform
 
-INITS = ("he_uniform", "normal")
+INITS = ("he_uniform", "normal", "uniform")
 
 
 def levels(shape: tuple[int, ...]) -> int:
@@ -37,6 +44,8 @@ def _init(name: str, scale: float, stride: int = 1) -> Initializer:
             return fan_uniform(scale, stride)
         case "normal":
             return nn.initializers.normal(0.02)
+        case "uniform":
+            return symmetric_uniform(0.02 * 3**0.5)
         case _:
             raise ValueError(f"kernel_init {name!r} must be one of {', '.join(INITS)}")
 
@@ -52,9 +61,8 @@ class Generator(nn.Module):
     """Latents `[B, latent_dim]` to images `[B, H, W, C]`, float32 in [−1, 1].
 
     With `constant_width` and `norm="none"` it is the deliberately poor generator of the WGAN paper (arXiv 1701.07875,
-    section 4.3). `kernel_init` is "he_uniform" (WGAN-GP's code) or "normal": kernels N(0, 0.02) and scales of batch
-    norm N(1, 0.02), as in WGAN's code, which has kernels of 4×4 and no biases. With `num_classes`, the norms are those
-    of each image's class, `label [B]`.
+    section 4.3). WGAN's code has kernels of 4×4 and no biases. With `num_classes`, the norms are those of each image's
+    class, `label [B]`.
 
     Raises:
       ValueError: if the image has no possible size, a name is unknown, or labels are needed and missing.

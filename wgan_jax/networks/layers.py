@@ -59,7 +59,8 @@ class Norm(nn.Module):
 
     "batch": moments of the batch if `train`, else running ones (collection `batch_stats`, which a training call
     must make mutable), so that an image does not depend on those that are drawn with it. The papers' codes differ:
-    they have the moments of the batch when they sample too. `axis_name` names the mapped axis whose devices share a
+    they have the moments of the batch when they sample too. Variances are `mean(x²) − mean(x)²` here, in one pass, and
+    mean squared differences from the mean there. `axis_name` names the mapped axis whose devices share a
     batch.
     "layer": moments of each example over all its axes, as the critic of WGAN-GP has it (arXiv 1704.00028, section 4).
     "none": the input.
@@ -143,6 +144,15 @@ class ClassHead(nn.Module):
                 return score + jnp.sum(of_class(v, label) * features, axis=-1)
             case _:
                 raise ValueError(f"conditioning {self.kind!r} must be one of {', '.join(CONDITIONINGS)}")
+
+
+def symmetric_uniform(limit: float) -> Initializer:
+    """Returns the initializer U(−limit, limit), of std `limit / √3`."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
 
 
 def fan_uniform(scale: float = 1.0, stride: int = 1) -> Initializer:

@@ -1,13 +1,37 @@
-"""Multilayer perceptrons for points and small images (arXiv 1701.07875, section 4.3)."""
+"""Multilayer perceptrons for points and small images (arXiv 1701.07875, section 4.3).
+
+`kernel_init` names how the parameters are drawn. Biases begin at 0 unless said otherwise.
+    he_uniform  hidden layers U of std √(2 / inputs) (He), the output normal of std √(1 / inputs) (LeCun)
+    he_glorot   hidden layers as before, the output U of std √(2 / (inputs + outputs)), as in WGAN-GP's `gan_toy.py`
+    fan_in      kernels and biases U(±1 / √inputs), PyTorch's default, as in WGAN's `models/mlp.py`
+"""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from wgan_jax.networks.layers import ACTIVATIONS, ClassHead, of_class
+from wgan_jax.networks.layers import ACTIVATIONS, ClassHead, of_class, symmetric_uniform
+
+INITS = ("he_uniform", "he_glorot", "fan_in")
+
+
+def _inits(name: str, inputs: int, *, output: bool) -> dict[str, Any]:
+    """Returns the initializers of a dense layer with `inputs` inputs, which is the network's output or a hidden one."""
+    match name:
+        case "he_uniform":
+            # He's bound for ReLU networks; LeCun's, the default of `nn.Dense`, shrinks the signal by √2 a layer.
+            return {} if output else {"kernel_init": nn.initializers.he_uniform()}
+        case "he_glorot":
+            return {"kernel_init": nn.initializers.glorot_uniform() if output else nn.initializers.he_uniform()}
+        case "fan_in":
+            uniform = symmetric_uniform(inputs**-0.5)
+            return {"kernel_init": uniform, "bias_init": uniform}
+        case _:
+            raise ValueError(f"kernel_init {name!r} must be one of {', '.join(INITS)}")
 
 
 class Hidden(nn.Module):
@@ -17,17 +41,13 @@ class Hidden(nn.Module):
     depth: int
     activation: str
     dtype: Dtype = jnp.float32
+    kernel_init: str = "he_uniform"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i in range(self.depth):
-            # He's bound for ReLU networks; the default (LeCun) shrinks the signal by √2 a layer.
-            dense = nn.Dense(
-                self.width,
-                dtype=self.dtype,
-                kernel_init=nn.initializers.he_uniform(),
-                name=f"dense_{i}",
-            )
+            inits = _inits(self.kernel_init, x.shape[-1], output=False)
+            dense = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}", **inits)
             x = ACTIVATIONS[self.activation](dense(x))
         return x
 
@@ -39,7 +59,7 @@ class Generator(nn.Module):
     Osindero 2014, arXiv 1411.1784).
 
     Raises:
-      ValueError: if labels are needed and missing.
+      ValueError: if `kernel_init` is unknown, or labels are needed and missing.
     """
 
     image_shape: tuple[int, ...]
@@ -48,14 +68,16 @@ class Generator(nn.Module):
     activation: str = "relu"
     dtype: Dtype = jnp.float32
     num_classes: int = 0
+    kernel_init: str = "he_uniform"
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         del train
         if self.num_classes:
             z = jnp.concatenate([z, of_class(jnp.eye(self.num_classes, dtype=z.dtype), label)], axis=-1)
-        x = Hidden(self.width, self.depth, self.activation, self.dtype, name="hidden")(z)
-        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, name="output")(x)
+        x = Hidden(self.width, self.depth, self.activation, self.dtype, self.kernel_init, name="hidden")(z)
+        inits = _inits(self.kernel_init, x.shape[-1], output=True)
+        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype, name="output", **inits)(x)
         x = x.astype(jnp.float32).reshape(z.shape[0], *self.image_shape)
         return nn.tanh(x) if len(self.image_shape) > 1 else x
 
@@ -69,11 +91,13 @@ class Critic(nn.Module):
     dtype: Dtype = jnp.float32
     num_classes: int = 0
     conditioning: str = "none"
+    kernel_init: str = "he_uniform"
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         del train
         x = x.reshape(x.shape[0], -1)
-        x = Hidden(self.width, self.depth, self.activation, self.dtype, name="hidden")(x)
-        score = nn.Dense(1, dtype=self.dtype, name="output")(x)[:, 0].astype(jnp.float32)
+        x = Hidden(self.width, self.depth, self.activation, self.dtype, self.kernel_init, name="hidden")(x)
+        inits = _inits(self.kernel_init, x.shape[-1], output=True)
+        score = nn.Dense(1, dtype=self.dtype, name="output", **inits)(x)[:, 0].astype(jnp.float32)
         return ClassHead(self.conditioning, self.num_classes, name="classes")(score, x.astype(jnp.float32), label)
