@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from wgan_jax import determinism
 from wgan_jax.errors import UserError
 
 
@@ -23,6 +24,7 @@ def run(main: Callable[[], None]) -> None:
         except UserError as error:
             fail(str(error))
 
+    determinism.require()
     app.run(guarded, flags_parser=_parse)
 
 

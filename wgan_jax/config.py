@@ -27,6 +27,12 @@ def default() -> ConfigDict:
     c.latent_dim = 128
     c.game = "wasserstein"  # or minimax, non_saturating, least_squares
     c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
+    # How the operands of float32 products and convolutions are rounded, as in jax.default_matmul_precision:
+    #                              CPU                Nvidia GPU since Ampere        TPU
+    #   default, bfloat16          float32, 24 bits   TensorFloat-32, 11 bits        bfloat16, 8 bits
+    #   high, tensorfloat32        float32            TensorFloat-32                 3 passes of bfloat16, about 16 bits
+    #   highest, float32           float32            float32                        6 passes of bfloat16, about 24 bits
+    c.matmul_precision = "default"
     c.ema_decay = 0.999  # of the generator's average, which is sampled; 0 turns it off
     c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same result
     c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
@@ -154,6 +160,7 @@ RULES: dict[str, Rule] = {
     "latent_dim": _between(1, 2**16),
     "game": _one_of(*GAMES),
     "precision": _one_of("float32", "bfloat16"),
+    "matmul_precision": _one_of("default", "bfloat16", "high", "tensorfloat32", "highest", "float32"),
     "ema_decay": _between(0, 1),
     "microbatches": _between(1, 2**16),
     "steps_per_dispatch": _between(1, 2**16),
