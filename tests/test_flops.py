@@ -55,7 +55,7 @@ def convolutional(network, **changes):
 
 
 def test_the_first_layers_of_convolutional_networks():
-    """A residual critic has two: its first block's convolution, and the shortcut beside it, which sees a pooled image."""
+    """A residual critic has two: its first block's convolution, and the shortcut beside it, of a pooled image."""
     assert firsts(convolutional("dcgan", critic__width=3)) == [{"dense"}, {"conv_1"}]
     assert firsts(convolutional("resnet", critic__width=3)) == [{"dense"}, {"block_1/shortcut", "block_1/conv_1"}]
 

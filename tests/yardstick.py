@@ -1,8 +1,14 @@
-"""Walks shipped configs on several devices and, as the yardstick, on one in other orders of sums: for `test_parallel.py`.
+"""Measures how far shipped configs come from one device on eight, and on one with other orders of sums.
 
-python -m tests.yardstick OUT.json NAME,NAME,… WALK,WALK,… STEP,STEP,…
+python -m tests.yardstick OUT.json NAME|NAME|… KIND,KIND,…
 
-Results are relative distances from the walk on one device: ‖a − b‖₂ / ‖b‖₂ over all parameters of both players.
+For `test_parallel.py`. A name is a file of `configs/` and perhaps its argument, such as `toy:swissroll,penalty`. A kind
+is `jit:8` or `pmap:8`, on so many devices; `parts:2`, one device with so many microbatches; `order:1`, one device with
+the examples of each batch in the first of some random orders: the same examples, the same draws for each, other orders
+of sums; or `wrong:1`, the same with the draws left where they were, a mistake that must not pass for rounding.
+
+Distances, at each of `STEPS`, are ‖a − b‖₂ / ‖b‖₂ over all parameters of both players, b after as many iterations of
+`jit:1`.
 """
 
 import importlib.util
@@ -25,9 +31,11 @@ from wgan_jax.step import Placement, make_train_step
 
 from .commands import ROOT
 
+STEPS = (1, 3, 30)
+
 
 def shipped(name: str) -> ConfigDict:
-    """A config as it is shipped, `file` or `file:argument`; what the tests' machines are too slow for is narrower."""
+    """A config as it is shipped; convolutional networks are narrower, and learn from batches of 32."""
     file, _, argument = name.partition(":")
     spec = importlib.util.spec_from_file_location(file, ROOT / "configs" / f"{file}.py")
     module = importlib.util.module_from_spec(spec)
@@ -35,72 +43,64 @@ def shipped(name: str) -> ConfigDict:
     if file == "digits_conditional":
         config = module.get_config()
         config.conditional.kind = argument
-        return config
-    config = module.get_config(argument) if argument else module.get_config()
-    if file not in ("digits", "digits_clip", "toy"):
+    else:
+        config = module.get_config(*filter(None, [argument]))
+    if config.critic.network != "mlp":
         config.generator.width = config.critic.width = 8
         config.batch_size = 32
     return config
 
 
 def source(config: ConfigDict) -> data.Source:
-    """The config's data, or bytes of their shape where those are not at hand."""
+    """The config's data, or random bytes of their shape where they would have to be prepared."""
     if not config.data.name.startswith("tfds:"):
         return data.load(config, "train")
     rng = np.random.default_rng(0)
-    return ArraySource(rng.integers(0, 256, (1_000, *image_shape(config))).astype(np.uint8), rng.integers(0, 10, 1_000))
+    return ArraySource(rng.integers(0, 256, (1_000, *image_shape(config))).astype(np.uint8))
 
 
-def walk(config: ConfigDict, kind: str, steps: list[int]) -> list[np.ndarray]:
-    """All parameters of both players after each of these iterations.
-
-    Kinds are `jit:8` and `pmap:8` (devices), `parts:2` (microbatches on one device), and `order:1` (one device, the
-    examples of each batch in another order: the same examples with the same draws, and other orders of sums).
-    """
+def walk(config: ConfigDict, kind: str) -> list[np.ndarray]:
+    """All parameters of both players as one vector, after each of `STEPS`."""
     name, _, number = kind.partition(":")
-    n = int(number)
     gan = wgan_jax.build(config)
     many = name in ("jit", "pmap")
-    devices = Parallel(tuple(jax.devices()[: n if many else 1]), name if many else "jit")
+    devices = Parallel(tuple(jax.devices()[: int(number) if many else 1]), name if many else "jit")
+    step = devices.train_step(gan, microbatches=int(number) if name == "parts" else 1)
+
+    def order(size: int) -> np.ndarray:
+        return np.random.default_rng(int(number)).permutation(size)
+
     if name == "order":
-
-        def numbers(size: int) -> jax.Array:
-            return jnp.asarray(np.random.default_rng(n).permutation(size))
-
-        step = make_train_step(gan, placement=Placement(numbers=numbers))
-    else:
-        step = devices.train_step(gan, microbatches=n if name == "parts" else 1)
+        step = make_train_step(gan, placement=Placement(numbers=lambda size: jnp.asarray(order(size))))
     compiled = devices.compile(step, (None, 1), donate=True)
-    rows = batches.dataset(
-        source(config), gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=steps[-1]
-    )
+    steps = max(STEPS)
+    rows = batches.dataset(source(config), gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=steps)
     state = devices.replicate(wgan_jax.init_state(gan, jax.random.key(config.seed)))
     found = []
-    for i in range(steps[-1]):
+    for i in range(steps):
         batch = rows[i]
-        if name == "order":
-            batch = {key: x[:, np.random.default_rng(n).permutation(x.shape[1])] for key, x in batch.items()}
+        if name in ("order", "wrong"):
+            batch = {key: values[:, order(values.shape[1])] for key, values in batch.items()}
         state, _ = compiled(state, devices.place(batch, axis=1))
-        if i + 1 in steps:
-            arrays = named_arrays(state)
-            found.append(np.concatenate([np.ravel(x) for key, x in arrays.items() if "/variables/params/" in key]))
+        if i + 1 in STEPS:
+            arrays = named_arrays(state).items()
+            found.append(np.concatenate([np.ravel(x) for key, x in arrays if "/variables/params/" in key]))
     return found
 
 
-def main(out: str, names: str, walks: str, steps: str) -> None:
-    results = {}
-    for name in names.split(","):
-        name = name.replace("+", ",")
-        at = [int(step) for step in steps.split(",")]
+def main(out: str, names: str, kinds: str) -> None:
+    results: dict[str, dict[str, list[float]]] = {}
+    for name in names.split("|"):
         config = shipped(name)
-        one = walk(config, "jit:1", at)
-        for kind in walks.split(","):
-            if kind.startswith("parts") and "batch" in (config.generator.norm, config.critic.norm): continue
-            import time; t=time.time()
-            other = walk(config, kind, at)
-            d = [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(other, one, strict=True)]
-            results[f"{name}|{kind}"] = d
-            print(name, kind, " ".join(f"{x:.2e}" for x in d), f"{time.time()-t:.0f}s", flush=True)
+        one = walk(config, "jit:1")
+        walks = {kind: walk(config, kind) for kind in kinds.split(",")}
+        results[name] = {
+            kind: [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(found, one, strict=True)]
+            for kind, found in walks.items()
+        }
+        same = [np.array_equal(a, b) for a, b in zip(walks["jit:8"], walks["pmap:8"], strict=True)]
+        results[name]["same bits"] = [float(x) for x in same]
+        print(name, {kind: [f"{x:.2g}" for x in row] for kind, row in results[name].items()}, flush=True)
     with open(out, "w") as file:
         json.dump(results, file)
 

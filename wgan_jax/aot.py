@@ -6,9 +6,9 @@ Needs `pip install -e ".[aot]"`: libtpu holds the compiler. For each device of t
 the memory that the step needs against what the chip has, what the devices exchange, and an estimate of the time.
 The step is one generator iteration of the run, as `wgan_jax.train` compiles it for the same devices.
 
-The estimate is made of the chip's published numbers, and is no bound: no program reaches them all, and the bytes counted
-are too many where an operation reads a part of an array. Its two ends are the times of arithmetic, memory and exchange
-if each is hidden behind the longest, and if they follow one another.
+The estimate is made of the chip's published numbers, and is no bound: no program reaches them all, and too many bytes
+are counted where an operation reads a part of an array. Its two ends are the times of arithmetic, memory and exchange
+if the longest hides the others, and if they follow one another.
 """
 
 import collections

@@ -42,7 +42,11 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
     step = jax.jit(make_train_step(gan), donate_argnums=0).lower(state, batch).compile()
     compile_seconds = time.perf_counter() - began
     square = jnp.ones((MATMUL, MATMUL), config.precision)
-    product = jax.jit(gan.with_precision(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32)))
+
+    @jax.jit
+    @gan.with_precision
+    def product(a: jax.Array) -> jax.Array:
+        return jax.lax.dot(a, a, preferred_element_type=jnp.float32)
 
     jax.block_until_ready(product(square))
     state, _ = jax.block_until_ready(step(state, batch))

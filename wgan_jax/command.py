@@ -67,7 +67,8 @@ def fail(message: str) -> NoReturn:
 def use_compilation_cache() -> None:
     """Keeps compiled programs on the disk, so that a second start need not compile again.
 
-    In `JAX_COMPILATION_CACHE_DIR`, or else `~/.cache/wgan_jax`.
+    In `JAX_COMPILATION_CACHE_DIR`, or else `~/.cache/wgan_jax`. Unlike machines may share the folder: the name that JAX
+    gives a program has the versions, the flags, and the kind of device in it, of a CPU its features.
     """
     import jax
 

@@ -34,7 +34,7 @@ def default() -> ConfigDict:
     #   highest, float32           float32            float32                        6 passes of bfloat16, about 24 bits
     c.matmul_precision = "default"
     c.ema_decay = 0.999  # of the generator's average, which is sampled; 0 turns it off
-    c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same result
+    c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same sums in another order
     c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
 
     c.warmup = ConfigDict()  # more critic updates while the critic is young (WGAN's code: 100, 25, 500)
@@ -75,7 +75,7 @@ def default() -> ConfigDict:
     c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
 
     c.parallel = ConfigDict()
-    c.parallel.mode = "jit"  # how several devices share a batch: jit over a mesh, or pmap; the same result
+    c.parallel.mode = "jit"  # how several devices share a batch: jit over a mesh, or pmap; the same bits
 
     c.report = ConfigDict()  # intervals in generator iterations
     c.report.every = 100  # held-out estimate, progress line, TensorBoard

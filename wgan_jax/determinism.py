@@ -1,10 +1,10 @@
 """What a run needs to repeat itself to the last bit, beyond its config, its seed and its draws.
 
 The same config and seed give the same bits on one kind of machine with the same versions, the same number of cores and
-devices, and the same precision: XLA's CPU compiler cuts a sum into as many parts as there are cores. On a GPU one thing
-more is needed. There XLA times several kernels at each compilation and keeps the fastest, which may be another one in the
-next process, and some of them add numbers in no fixed order (https://openxla.org/xla/determinism). `require` asks for
-neither. No GPU was at hand to try it.
+devices, and the same precision: on a CPU, XLA cuts a sum into as many parts as there are cores. On a GPU one thing more
+is needed. There XLA times several kernels at each compilation and keeps the fastest, which may be another one in the
+next process, and some kernels add numbers in no fixed order (https://openxla.org/xla/determinism). `require` rules out
+both. No GPU was at hand to try it.
 """
 
 import os
@@ -44,7 +44,7 @@ def record() -> dict[str, Any]:
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return {
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
-        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "nccl_algo": os.environ.get("NCCL_ALGO", ""),
     }

@@ -1,8 +1,8 @@
 """What a compiled program does, read from its text: arithmetic, memory traffic and collectives, with loops counted.
 
 XLA's own cost analysis counts a loop's body once. Here each computation counts as often as it runs, where the loop's
-number of iterations can be read from its condition; a loop whose number is decided at run time counts once. All branches
-of a conditional count, though only one runs; a step has none, once it is lowered for one platform.
+number of iterations can be read from its condition; a loop whose number is decided at run time counts once. All
+branches of a conditional count, though one runs; a step that is lowered for one platform has none.
 """
 
 import collections
