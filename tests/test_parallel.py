@@ -57,7 +57,7 @@ def assert_same_walk(results, variant, mode, rtol=1e-4, reference="jit:1"):
         # as far as Adam goes.
         if variant == "bfloat16" and name.startswith(("generator", "ema")) and name.endswith("Dense_0/bias"):
             continue
-        atol = max(rtol * np.abs(want).max(), 1e-5)
+        atol = max(rtol * np.abs(want).max(), 1e-5) if rtol else 0
         np.testing.assert_allclose(got, want, rtol=rtol, atol=atol, err_msg=f"{variant} {mode} {name}")
 
 
@@ -67,6 +67,7 @@ def test_eight_devices_walk_as_one(tmp_path):
     results = np.load(tmp_path / "walks.npz")
     for mode in ("jit:8", "pmap:8"):
         assert_same_walk(results, "penalty", mode)
+    assert_same_walk(results, "penalty", "pmap:8", rtol=0, reference="jit:8")
     assert_only_sums_are_exchanged(results)
 
 
@@ -108,25 +109,26 @@ def test_every_variant_walks_as_one(tmp_path):
 
 # --- shipped configs, with their own optimizers, against their yardstick ---
 
-ONE_DEVICE = ("parts:2", "parts:4", "order:1")
-"""One device with other orders of sums. Batch normalization needs the whole batch, and has orders alone."""
+PARTS = ("parts:2", "parts:4", "order:1")
+"""One device with other orders of sums."""
+ORDERS = ("order:1", "order:2", "order:3")
+"""The same where batch normalization needs the whole batch."""
 ROUNDING = {1: 1e-4, 3: 1e-3, 30: 0.0}
 """Relative distances that are rounding alone, whatever the yardstick: where a gradient is zero but for rounding, Adam
-makes a full step of it in one walk and none in another. Nine shipped configs came to at most 2.3e-5 and 3e-4."""
+makes a full step of it in one walk and none in another. Measured were at most 2.3e-5 and 3e-4."""
 
 
-def distances(tmp_path, *names, kinds=ONE_DEVICE, timeout=300):
+def distances(tmp_path, names, kinds, timeout=300):
     out = tmp_path / "distances.json"
-    args = [sys.executable, "-m", "tests.yardstick", str(out), "|".join(names), ",".join(("jit:8", "pmap:8", *kinds))]
+    args = [sys.executable, "-m", "tests.yardstick", str(out), "|".join(names), ",".join(kinds)]
     end(
         subprocess.Popen(args, cwd=ROOT, env=devices_environment(8), stderr=subprocess.PIPE, text=True), timeout=timeout
     )
     return json.loads(out.read_text())
 
 
-def assert_as_near_as_one_device_to_itself(found, kinds=ONE_DEVICE):
-    """At most three times as far from one device as that comes from itself, and `jit` and `pmap` to the last bit."""
-    assert found["same bits"] == [1.0] * len(ROUNDING)
+def assert_as_near_as_one_device_to_itself(found, kinds):
+    """At most three times as far from one device as the farthest of one device's own."""
     for i, (step, rounding) in enumerate(ROUNDING.items()):
         yardstick = max(found[kind][i] for kind in kinds)
         assert 0 < yardstick < 0.2
@@ -134,21 +136,22 @@ def assert_as_near_as_one_device_to_itself(found, kinds=ONE_DEVICE):
 
 
 def test_eight_devices_come_as_far_from_one_as_that_from_itself(tmp_path):
-    found = distances(tmp_path, "digits", kinds=(*ONE_DEVICE, "wrong:1"))["digits"]
-    assert_as_near_as_one_device_to_itself(found)
-    # Draws that belong to other examples of the batch are no rounding.
-    assert found["wrong:1"][0] > 10 * ROUNDING[1]
+    kinds = ("parts:2", "order:1")
+    found = distances(tmp_path, ["digits"], ("jit:8", *kinds))["digits"]
+    assert_as_near_as_one_device_to_itself(found, kinds)
 
 
 @pytest.mark.slow
 def test_every_kind_of_shipped_config_keeps_to_its_yardstick(tmp_path):
-    names = ["digits_clip", "digits_conditional:auxiliary", "digits_conditional:projection", "fashion_mnist"]
+    names = ["digits", "digits_clip", "digits_conditional:auxiliary", "digits_conditional:projection", "fashion_mnist"]
     names += ["toy:8gaussians,penalty", "toy:swissroll,clip"]
-    for found in distances(tmp_path, *names, timeout=3_600).values():
-        assert_as_near_as_one_device_to_itself(found)
-    orders = ("order:1", "order:2", "order:3")
-    for found in distances(tmp_path, "cifar10", kinds=orders, timeout=1_200).values():
-        assert_as_near_as_one_device_to_itself(found, orders)
+    for name, found in distances(tmp_path, names, ("jit:8", "pmap:8", *PARTS, "wrong:1"), timeout=3_600).items():
+        assert_as_near_as_one_device_to_itself(found, PARTS)
+        assert found["pmap:8"] == found["jit:8"], name
+        # Draws that belong to other examples of the batch are no rounding. Clipping pairs no example with a draw.
+        assert found["wrong:1"][0] > 10 * ROUNDING[1] or "clip" in name
+    for found in distances(tmp_path, ["cifar10"], ("jit:8", *ORDERS), timeout=1_200).values():
+        assert_as_near_as_one_device_to_itself(found, ORDERS)
 
 
 # --- on one device: parts of a batch, and what cannot be shared ---
