@@ -41,7 +41,7 @@ def walk(out, variants, modes, devices, *hosts):
     return subprocess.Popen(args, cwd=ROOT, env=devices_environment(devices), stderr=subprocess.PIPE, text=True)
 
 
-def end(*processes, timeout=300):
+def end(*processes, timeout=900):
     for process in processes:
         _, err = process.communicate(timeout=timeout)
         assert process.returncode == 0, err
@@ -49,6 +49,7 @@ def end(*processes, timeout=300):
 
 def assert_same_walk(results, variant, mode, rtol=1e-4, reference="jit:1"):
     names = [name.split("|")[2] for name in results.files if name.startswith(f"{variant}|{reference}|")]
+    names = [name for name in names if name != "exchanged"]
     assert len(names) > 10
     assert "metric wasserstein_estimate" in names
     for name in names:
@@ -118,7 +119,7 @@ ROUNDING = {1: 1e-4, 3: 1e-3, 30: 0.0}
 makes a full step of it in one walk and none in another. Measured were at most 2.3e-5 and 3e-4."""
 
 
-def distances(tmp_path, names, kinds, timeout=300):
+def distances(tmp_path, names, kinds, timeout=900):
     out = tmp_path / "distances.json"
     args = [sys.executable, "-m", "tests.yardstick", str(out), "|".join(names), ",".join(kinds)]
     end(
@@ -145,11 +146,12 @@ def test_eight_devices_come_as_far_from_one_as_that_from_itself(tmp_path):
 def test_every_kind_of_shipped_config_keeps_to_its_yardstick(tmp_path):
     names = ["digits", "digits_clip", "digits_conditional:auxiliary", "digits_conditional:projection", "fashion_mnist"]
     names += ["toy:8gaussians,penalty", "toy:swissroll,clip"]
-    for name, found in distances(tmp_path, names, ("jit:8", "pmap:8", *PARTS, "wrong:1"), timeout=3_600).items():
-        assert_as_near_as_one_device_to_itself(found, PARTS)
-        assert found["pmap:8"] == found["jit:8"], name
-        # Draws that belong to other examples of the batch are no rounding. Clipping pairs no example with a draw.
-        assert found["wrong:1"][0] > 10 * ROUNDING[1] or "clip" in name
+    found = distances(tmp_path, names, ("jit:8", "pmap:8", *PARTS, "wrong:1"), timeout=3_600)
+    for name in names:
+        assert_as_near_as_one_device_to_itself(found[name], PARTS)
+        assert found[name]["pmap:8"] == found[name]["jit:8"], name
+    # Draws that belong to other examples of the batch are no rounding.
+    assert found["digits"]["wrong:1"][0] > 10 * ROUNDING[1]
     for found in distances(tmp_path, ["cifar10"], ("jit:8", *ORDERS), timeout=1_200).values():
         assert_as_near_as_one_device_to_itself(found, ORDERS)
 
