@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from wgan_jax import UserError, aot, flops
+from wgan_jax import UserError, aot, flops, hlo
 from wgan_jax.gan import build
 from wgan_jax.parallel import Parallel
 
@@ -36,6 +36,49 @@ def test_a_batch_that_a_slice_cannot_share_is_an_error_before_anything_is_compil
         assert_one_line(done, "pip install", "[aot]")
 
 
+EXCHANGE = """\
+ENTRY %main (a: f32[1000,250]) -> f32[1000,250] {
+  %a = f32[1000,250]{1,0} parameter(0)
+  ROOT %sum = f32[1000,250]{1,0} all-reduce(%a), channel_id=1, to_apply=%add
+}
+"""
+
+
+def test_the_time_of_an_exchange():
+    """A megabyte over 16 chips: 15/16 of it leaves each chip twice, over 2 · (3 + 3) hops of an assumed microsecond."""
+    chip = aot.CHIPS["v5e"]
+    times = aot.milliseconds(chip, "v5e:4x4", hlo.Program(EXCHANGE))
+    assert times["exchange"] == pytest.approx(1e3 * (2e6 * 15 / 16 / 200e9 + 12e-6))
+    assert times["memory"] == pytest.approx(1e3 * 2e6 / 819e9)
+    assert times["arithmetic"] == 0
+    assert aot.milliseconds(chip, "v5e:1x1", hlo.Program("ENTRY %main () -> f32[] {\n}\n"))["exchange"] == 0
+
+
+def test_a_table_says_that_the_time_is_an_estimate():
+    report = {
+        "topology": "v5e:2x2",
+        "devices": 4,
+        "batch_size": 256,
+        "examples_per_device": 64,
+        "flops": 10**12,
+        "bfloat16_flops": 6 * 10**12,
+        "flops_needed": 10**12,
+        "bytes": 10**9,
+        "temporary_bytes": 10**6,
+        "peak_bytes": 10**7,
+        "chip_bytes": 16 * 10**9,
+        "fits": True,
+        "collectives": {"all-reduce": {"count": 6, "bytes": 10**6}},
+        "estimated_milliseconds": {"arithmetic": 30.46, "memory": 1.22, "exchange": 0.03},
+        "step_milliseconds": {"overlapping": 30.46, "in_turn": 31.71},
+        "compile_seconds": 9.0,
+    }
+    rows = dict(line.split(maxsplit=1) for line in aot.table(report).splitlines())
+    assert rows["arithmetic"] == "1,000.0 GFLOP; needed by hand count 1,000.0; 6.0 passes of bfloat16"
+    assert rows["estimate"] == "arithmetic 30.46 ms, memory 1.22 ms, exchange 0.03 ms"
+    assert rows["one"] == "iteration    about 30.46 ms if these overlap, 31.71 ms in turn"
+
+
 def reports(config):
     """Of one device and of sixteen, with 64 examples on each."""
     for topology, devices in (("v5e:1x1", 1), ("v5e:4x4", 16)):
@@ -51,6 +94,10 @@ def test_nothing_grows_with_the_slice():
     """The run of a config: the same work and memory, and only sums of gradients, moments and metrics are exchanged."""
     one, many = reports(ROOT / "configs" / "cifar10_resnet.py")
     assert one["flops"] == many["flops"] <= 1.05 * one["flops_needed"]
+    assert one["bfloat16_flops"] == one["flops"]  # float32 in one pass, as TPUs have it by default
+    for report in (one, many):
+        estimates, step = report["estimated_milliseconds"].values(), report["step_milliseconds"]
+        assert (step["overlapping"], step["in_turn"]) == (max(estimates), sum(estimates))
     assert abs(many["temporary_bytes"] - one["temporary_bytes"]) <= 0.02 * one["temporary_bytes"]
     assert abs(many["peak_bytes"] - one["peak_bytes"]) <= 0.02 * one["peak_bytes"]
     # WGAN-GP's ResNets for 32×32: 1,053,825 parameters of the critic, 1,204,483 of the generator.

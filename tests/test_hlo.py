@@ -72,6 +72,23 @@ def test_a_programs_text():
     assert example.bytes == 64 + 2 * 6 * 81 * 2 + 4 * 9 * 16 + 4 * 6 * 25 * 8 + 2 * 8
 
 
+def test_the_passes_of_a_product():
+    """A TPU multiplies float32 in one, three or six passes of bfloat16, and bfloat16 in one."""
+    line = "  %r = f32[4,6]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}"
+    for kind, precision, passes in [
+        ("f32", "", 1),
+        ("f32", ", operand_precision={high,high}", 3),
+        ("f32", ", operand_precision={highest,highest}", 6),
+        ("bf16", ", operand_precision={highest,highest}", 1),
+    ]:
+        text = (
+            f"ENTRY %main (a: {kind}[4,5], b: {kind}[5,6]) -> f32[4,6] {{\n"
+            f"  %a = {kind}[4,5]{{1,0}} parameter(0)\n  %b = {kind}[5,6]{{1,0}} parameter(1)\n{line}{precision}\n}}\n"
+        )
+        assert Program(text).flops == 2 * 4 * 5 * 6
+        assert Program(text).bfloat16_flops == passes * 2 * 4 * 5 * 6
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_padding_and_holes_are_no_arithmetic(dilation):
     size, taps, low = 4, 3, 1

@@ -2,7 +2,7 @@
 
     python -m wgan_jax.benchmark --config=configs/fashion_mnist.py [--rounds=7] [--json]
 
-Rounds of the compiled step alternate with rounds of a plain matrix product, 2048³ in the config's precision with
+Rounds of the compiled step alternate with rounds of a plain matrix product, 2048³ in the config's precisions with
 float32 results, which is taken as the machine's ceiling. Data are random: the step does not care.
 """
 
@@ -42,7 +42,11 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
     step = jax.jit(make_train_step(gan), donate_argnums=0).lower(state, batch).compile()
     compile_seconds = time.perf_counter() - began
     square = jnp.ones((MATMUL, MATMUL), config.precision)
-    product = jax.jit(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32))
+
+    @jax.jit
+    @gan.with_precision
+    def product(a: jax.Array) -> jax.Array:
+        return jax.lax.dot(a, a, preferred_element_type=jnp.float32)
 
     jax.block_until_ready(product(square))
     state, _ = jax.block_until_ready(step(state, batch))
@@ -61,6 +65,7 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
     return {
         "device": jax.devices()[0].device_kind,
         "precision": config.precision,
+        "matmul_precision": config.matmul_precision,
         "batch_size": config.batch_size,
         "n_critic": n_critic,
         "milliseconds": 1e3 * seconds,

@@ -22,6 +22,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from wgan_jax import determinism
 from wgan_jax.errors import UserError
 
 flags.disclaim_key_flags()  # those defined here belong to the command, whose --help lists them
@@ -47,6 +48,7 @@ def run(main: Callable[[], None]) -> None:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
+    determinism.require()
     app.run(guarded, flags_parser=_parse)
 
 
@@ -149,7 +151,8 @@ def fail(message: str) -> NoReturn:
 def use_compilation_cache() -> None:
     """Keeps compiled programs on the disk, so that a second start need not compile again.
 
-    In `JAX_COMPILATION_CACHE_DIR`, or else `~/.cache/wgan_jax`.
+    In `JAX_COMPILATION_CACHE_DIR`, or else `~/.cache/wgan_jax`. Unlike machines may share the folder: the name that JAX
+    gives a program has the versions, the flags, and the kind of device in it, of a CPU its features.
     """
     # A cache that cannot be written costs time, no more.
     warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")

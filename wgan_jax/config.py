@@ -28,10 +28,14 @@ def default() -> ConfigDict:
     c.latent_dim = 128
     c.game = "wasserstein"  # or minimax, non_saturating, least_squares
     c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
-    c.ema_decay = (
-        0.999  # of the generator's average, which is sampled; 0 samples the generator itself, as the papers do
-    )
-    c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same result
+    # How the operands of float32 products and convolutions are rounded, as in jax.default_matmul_precision:
+    #                              CPU                Nvidia GPU since Ampere        TPU
+    #   default, bfloat16          float32, 24 bits   TensorFloat-32, 11 bits        bfloat16, 8 bits
+    #   high, tensorfloat32        float32            TensorFloat-32                 3 passes of bfloat16, about 16 bits
+    #   highest, float32           float32            float32                        6 passes of bfloat16, about 24 bits
+    c.matmul_precision = "default"
+    c.ema_decay = 0.999  # of the generator's average, which is sampled; 0: the generator itself, as in the papers
+    c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same sums in another order
     c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
 
     c.warmup = ConfigDict()  # more critic updates while the critic is young (WGAN's code: 100, 25, 500)
@@ -72,7 +76,7 @@ def default() -> ConfigDict:
     c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
 
     c.parallel = ConfigDict()
-    c.parallel.mode = "jit"  # how several devices share a batch: jit over a mesh, or pmap; the same result
+    c.parallel.mode = "jit"  # how several devices share a batch: jit over a mesh, or pmap; the same bits
 
     c.report = ConfigDict()  # intervals in generator iterations
     c.report.every = 100  # held-out estimate, progress line, TensorBoard
@@ -159,6 +163,7 @@ RULES: dict[str, Rule] = {
     "latent_dim": _between(1, 2**16),
     "game": _one_of(*GAMES),
     "precision": _one_of("float32", "bfloat16"),
+    "matmul_precision": _one_of("default", "bfloat16", "high", "tensorfloat32", "highest", "float32"),
     "ema_decay": _between(0, 1),
     "microbatches": _between(1, 2**16),
     "steps_per_dispatch": _between(1, 2**16),

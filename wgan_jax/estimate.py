@@ -47,7 +47,7 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
         real, fake = jax.lax.map(scores, rows)
         return gan.game.estimate(real.ravel(), fake.ravel())
 
-    return estimate
+    return gan.with_precision(estimate)
 
 
 def make_fakes(gan: Gan, num: int) -> Callable[[TrainState], jax.Array]:
@@ -57,7 +57,7 @@ def make_fakes(gan: Gan, num: int) -> Callable[[TrainState], jax.Array]:
         latents = draws.held_out_latents(state.key, state.step, jnp.arange(num), gan.latent_dim)
         return jnp.asarray(gan.generator.apply(state.generator.variables, latents, train=False))
 
-    return fakes
+    return gan.with_precision(fakes)
 
 
 def fixed_set(source: Source) -> Examples:

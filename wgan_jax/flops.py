@@ -30,6 +30,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Literal
 
 from wgan_jax.gan import Gan
 from wgan_jax.networks.convolution import Conv, ConvTranspose
@@ -43,28 +44,45 @@ class Layer(NamedTuple):
     flops: int
     """Forward, for one example."""
     first: bool
-    """Whether its input is the network's own."""
+    """Whether its input depends on no parameter, so that nobody needs the loss's gradient by it."""
 
 
 def layers(module: nn.Module, x: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct | None = None) -> list[Layer]:
-    """The products of a network on input `[1, ...]`, and `label [1]` if it has classes, in their order."""
-    found: list[Layer] = []
+    """Returns the products of a network on input `[1, ...]`, and `label [1]` if it has classes, in their order."""
+    found: list[tuple[str, int]] = []
+    given: list[jax.Array] = []
 
     def record(call, args, kwargs, context):
         output = call(*args, **kwargs)
         if context.method_name == "__call__" and isinstance(
             context.module, nn.Dense | Conv | ConvTranspose | ResampledConv
         ):
-            given = args[0]
-            flops = _products(context.module, given.shape, output.shape)
-            # Its own, pooled perhaps: a convolution's input with as many channels as the images.
-            first = given.size == math.prod(x.shape) or (x.ndim == 4 and given.shape[-1] == x.shape[-1])
-            found.append(Layer("/".join(context.module.path), 2 * flops, first))
+            flops = 2 * _products(context.module, args[0].shape, output.shape)
+            found.append(("/".join(context.module.path), flops))
+            given.append(args[0])
         return output
 
-    with nn.intercept_methods(record):
-        jax.eval_shape(lambda key, x, label: module.init(key, x, label, train=True), jax.random.key(0), x, label)
-    return found
+    def inputs(params, x, label):
+        found.clear()
+        given.clear()
+        with nn.intercept_methods(record):
+            module.apply(others | {"params": params}, x, label, train=True, mutable=True)
+        return given
+
+    others = jax.eval_shape(lambda key, *of: module.init(key, *of, train=True), jax.random.key(0), x, label)
+    params = others.pop("params")
+    others = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), others)
+    trained = _depend(jax.make_jaxpr(inputs)(params, x, label), len(jax.tree.leaves(params)))
+    return [Layer(name, flops, not after) for (name, flops), after in zip(found, trained, strict=True)]
+
+
+def _depend(closed: ClosedJaxpr, count: int) -> list[bool]:
+    """Returns for each result of a program whether one of its first `count` arguments goes into it."""
+    reached = set(closed.jaxpr.invars[:count])
+    for equation in closed.jaxpr.eqns:
+        if any(not isinstance(of, Literal) and of in reached for of in equation.invars):
+            reached.update(equation.outvars)
+    return [not isinstance(of, Literal) and of in reached for of in closed.jaxpr.outvars]
 
 
 def _products(layer: nn.Module, given: tuple[int, ...], output: tuple[int, ...]) -> int:

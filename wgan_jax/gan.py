@@ -1,8 +1,12 @@
 """What to compute: networks, game, constraint and optimizers of a run. No arrays."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
@@ -11,6 +15,9 @@ from wgan_jax import config as configs
 from wgan_jax import constraints, games, optimizers
 from wgan_jax.networks import dcgan, mlp, resnet
 from wgan_jax.schedule import CriticSchedule
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +52,23 @@ class Gan:
     """Of the real examples' classes in the loss of a critic with an auxiliary head."""
     generator_class_weight: float = 0.1
     """Of the generated examples' classes in the generator's loss, where the critic has an auxiliary head."""
+    matmul_precision: str = "default"
+    """How float32 is multiplied: a name that `jax.default_matmul_precision` takes; "default" leaves it to JAX."""
+
+    def with_precision(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Returns `function` with its matrix products and convolutions, derivatives' included, in `matmul_precision`.
+
+        A product that names a precision of its own keeps it.
+        """
+        if self.matmul_precision == "default":
+            return function
+
+        @functools.wraps(function)
+        def precise(*args: P.args, **kwargs: P.kwargs) -> T:
+            with jax.default_matmul_precision(self.matmul_precision):
+                return function(*args, **kwargs)
+
+        return precise
 
 
 def build(config: ConfigDict) -> Gan:
@@ -71,6 +95,7 @@ def build(config: ConfigDict) -> Gan:
         num_classes=configs.num_classes(config),
         critic_class_weight=config.conditional.critic_weight,
         generator_class_weight=config.conditional.generator_weight,
+        matmul_precision=config.matmul_precision,
     )
 
 

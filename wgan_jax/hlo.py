@@ -1,7 +1,8 @@
 """What a compiled program does, read from its text: arithmetic, memory traffic and collectives, with loops counted.
 
 XLA's own cost analysis counts a loop's body once. Here each computation counts as often as it runs, where the loop's
-number of iterations can be read from its condition; a loop whose number is decided at run time counts once.
+number of iterations can be read from its condition; a loop whose number is decided at run time counts once. All
+branches of a conditional count, though one runs; a step that is lowered for one platform has none.
 """
 
 import collections
@@ -26,6 +27,10 @@ FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while
 
 BITS = {"pred": 8, "token": 0, "bf16": 16}
 """Of the types whose name does not end in their number of bits."""
+
+
+PASSES = {"high": 3, "highest": 6}
+"""Passes of bfloat16 that a TPU needs for a product of float32 at these precisions (`jax.lax.Precision`); else 1."""
 
 
 class Shape(NamedTuple):
@@ -86,6 +91,11 @@ class Program:
     def flops(self) -> int:
         """Multiplications and additions of all matrix products and convolutions."""
         return sum(times * self._flops(name, i) for name, i, times in self._all(fused=True))
+
+    @property
+    def bfloat16_flops(self) -> int:
+        """`flops`, each as often as its product takes passes of bfloat16 on a TPU."""
+        return sum(times * self._flops(name, i) * self._passes(name, i) for name, i, times in self._all(fused=True))
 
     @property
     def bytes(self) -> int:
@@ -151,6 +161,10 @@ class Program:
             pairs *= _pairs(*sizes, {key: value.split("x")[n] for key, value in _window(window)})
         others = output[at_output.index("b")] * output[at_output.index("f")] * rhs[at_rhs.index("i")]
         return 2 * pairs * others
+
+    def _passes(self, computation: str, i: Instruction) -> int:
+        wide = any(shape.bits == 32 for shape in self._given(computation, i))
+        return PASSES.get(i.attribute(r"operand_precision=\{(\w+)"), 1) if wide else 1
 
     def _bytes(self, computation: str, i: Instruction) -> int:
         if i.opcode in FREE or i.opcode.endswith("-done"):

@@ -2,9 +2,11 @@
 
 The step knows nothing of it but where its examples are (`step.Placement`): every device has its own rows of each
 batch and draws for those rows alone, all of them hold the same state, and what they exchange are sums, each once: of
-gradients, of metrics, and of a batch normalization's moments. So one device, eight, or two hosts walk one trajectory,
-up to the order of a sum. A network of your own that mixes examples must do so over its attribute `axis_name`, as
-`networks.layers.Norm` does.
+gradients, of metrics, and of a batch normalization's moments. So one device, eight, or two hosts, if they multiply in
+one precision (`config.matmul_precision`), compute the same sums in other orders; `jit` and `pmap` on the same devices
+give the same bits. Another order rounds otherwise, and in a GAN's training such differences grow, on one device too:
+eight come as far from one as one comes from itself with its batch cut into microbatches. A network of your own that
+mixes examples must do so over its attribute `axis_name`, as `networks.layers.Norm` does.
 """
 
 import dataclasses

@@ -85,7 +85,8 @@ def generate(
         labels: Any = [None] * len(chunks)
     else:
         labels = jnp.pad(_checked(gan, label, num), (0, padding)).reshape(-1, CHUNK)
-    images = [_generate(gan.generator, variables, chunk, row) for chunk, row in zip(chunks, labels, strict=True)]
+    draw = gan.with_precision(_generate)
+    images = [draw(gan.generator, variables, chunk, row) for chunk, row in zip(chunks, labels, strict=True)]
     return jnp.concatenate(images)[:num]
 
 

@@ -190,7 +190,7 @@ def make_train_step(
         )
         return state, metrics | generator_metrics
 
-    return train_step
+    return gan.with_precision(train_step)
 
 
 def labels(gan: Gan, batch: Batch) -> Label:
