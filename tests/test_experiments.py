@@ -45,9 +45,9 @@ TINY = {
     gradient_norms: {"bounds": "0.01", "width": 8, "depth": 3, "steps": 4, "batch_size": 16, "measurements": 2},
     weights: {"width": 8, "depth": 3, "steps": 2, "batch_size": 16},
     parallel_lines: {"width": 8, "updates": 4, "batch_size": 16, "steps": 3},
-    meaningful_loss: {"width": 8, "steps": 4, "batch_size": 16, "warmup": 6, "measurements": 4},
+    meaningful_loss: {"width": 8, "generators": "8:1e-3", "steps": 4, "batch_size": 16, "warmup": 6, "measurements": 4},
     overfitting: {"width": 8, "steps": 4, "few": 20, "many": 40, "batch_size": 10, "measurements": 2},
-    robustness: {"architectures": 1, "depths": "1", "widths": "8", "steps": 2, "batch_size": 16},
+    robustness: {"architectures": 1, "seeds": 2, "depths": "1", "widths": "8", "steps": 12, "batch_size": 16},
 }
 NUMBERS = {
     value_surfaces: {"8gaussians"},
@@ -83,7 +83,8 @@ def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(mod
     result = experiment.report("name", module.run, settings, tmp_path)
     document = json.loads((tmp_path / "name.json").read_text())
     assert document["settings"] == dataclasses.asdict(settings)
-    assert document["holds"] == result.holds
+    assert document["criteria"] == result.criteria
+    assert document["holds"] == result.holds == all(result.criteria.values())
     assert document["numbers"].keys() >= NUMBERS[module]
     assert len(finite_numbers(document["numbers"])) >= 4
     with Image.open(tmp_path / "name.png") as picture:
@@ -91,7 +92,6 @@ def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(mod
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last == document["sentence"]
-    assert last.endswith("these numbers bear it out." if result.holds else "these numbers do not bear it out.")
 
 
 def test_numbers_that_json_has_not_become_null():
@@ -106,7 +106,7 @@ def test_the_command(tmp_path):
     done = run(command("experiments.weights", f"--workdir={tmp_path / 'out'}", *args))
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "out" / "weights.json").read_text())
-    assert (document["settings"]["width"], document["settings"]["bound"]) == (8, 0.01)
+    assert (document["settings"]["width"], document["settings"]["bound"]) == (8, 0.1)
     assert done.stdout.strip().splitlines()[-1] == document["sentence"]
     assert (tmp_path / "out" / "weights.png").is_file()
     bad = run(command("experiments.weights", f"--workdir={tmp_path / 'bad'}", "--width=0"))
@@ -124,18 +124,6 @@ def test_the_full_preset_can_be_set_up(module):
 def test_more_images_than_there_are():
     with pytest.raises(UserError, match="2000 training images: digits has 1297; take fewer"):
         overfitting.run(dataclasses.replace(overfitting.QUICK, few=2_000))
-
-
-def test_the_fixed_generator_draws_real_points_with_noise():
-    """Its mean is the data's and its covariance the data's plus 1; it has no parameters, and training leaves it."""
-    points = toy.swiss_roll(5_000, np.random.default_rng(0)) + np.float32(2)
-    generator = runs.Perturbed(points)
-    z = jax.random.normal(jax.random.key(0), (20_000, 3))
-    fake = generator.apply({}, z)
-    np.testing.assert_allclose(fake.mean(axis=0), points.mean(axis=0), atol=0.04)
-    np.testing.assert_allclose(np.cov(fake.T), np.cov(points.T) + np.eye(2), atol=0.06)
-    distance = np.abs(np.asarray(fake - z[:, 1:])[:50, None] - points).max(axis=2).min(axis=1)
-    assert distance.max() < 1e-5
 
 
 def test_activation_gradients_against_ones_by_hand():
@@ -179,11 +167,6 @@ def test_where_a_gap_opens(gap, opens):
     """Against a training estimate of 4, of which half is wanted."""
     numbers = {"step": [10, 20, 30, 40, 50], "gap": gap, "training": [4.0] * 5}
     assert overfitting.opening(numbers) == opens
-
-
-def test_the_table_of_successes():
-    counts = robustness.table([True, True, False, False], [True, False, True, False])
-    assert counts == {"both": 1, "only WGAN-GP": 1, "only the other": 1, "neither": 1}
 
 
 def test_lines_are_parallel():
