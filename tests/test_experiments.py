@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import wgan_jax
+from wgan_jax import constraints, draws, transport
 from wgan_jax.data import toy
 from wgan_jax.errors import UserError
 from wgan_jax.experiments import (
@@ -126,13 +127,82 @@ def test_more_images_than_there_are():
         overfitting.run(dataclasses.replace(overfitting.QUICK, few=2_000))
 
 
+@pytest.fixture(scope="module")
+def plane():
+    """A GAN of the plane and its first state."""
+    gan = wgan_jax.build(runs.toy_config("swissroll", width=4, batch_size=16))
+    return gan, wgan_jax.init_state(gan, jax.random.key(0))
+
+
+class Linear(nn.Module):
+    """A critic `slope · x₀`."""
+
+    slope: float
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train=False):
+        return self.slope * x[:, 0]
+
+
+@pytest.mark.parametrize(("slope", "ratio", "explained"), [(-1.0, 1, 1), (-3.0, 3, 1), (2.0, -2, -1), (0.0, 0, 0)])
+def test_how_much_of_the_distance_a_critic_explains(plane, slope, ratio, explained):
+    """Points and the same points 0.5 further: W₁ is 0.5, and the critic −x₀ explains it all."""
+    real = np.random.default_rng(0).standard_normal((60, 2)).astype(np.float32)
+    fake = real + np.float32([0.5, 0])
+    gan, state = plane
+    gan = dataclasses.replace(gan, critic=Linear(slope))
+    found = value_surfaces.measure(gan, state, real, fake, transport.wasserstein(real, fake))
+    assert (found["ratio"], found["explained"]) == (pytest.approx(ratio, abs=1e-5), pytest.approx(explained, abs=1e-5))
+
+
+def test_the_fixed_generator_perturbs_the_very_batch(plane):
+    """Points 1,000 apart: the fakes' mean is that of the reals and of the noise, to the last digits."""
+    points = (1_000 * np.random.default_rng(0).standard_normal((500, 2))).astype(np.float32)
+    source = runs.numbered(points)
+    gan = runs.against(plane[0], runs.Perturbed(points), latent_dim=2, num_classes=len(points))
+    gan = dataclasses.replace(gan, critic=Linear(1.0), constraint=constraints.Constraint())
+    state = wgan_jax.init_state(gan, jax.random.key(0))
+    batch = {name: values[None] for name, values in source.read(np.arange(100, 116)).items()}
+    _, metrics = jax.jit(wgan_jax.make_train_step(gan))(state, batch)
+    noise = draws.critic_latents(state.key, 0, 0, jnp.arange(16), 2)
+    assert metrics["wasserstein_estimate"] == pytest.approx(-float(noise[:, 0].mean()), abs=1e-3)
+
+
+def test_the_slope_of_a_critic(plane):
+    gan, state = plane
+    slope = gradient_norms.critic_slope(dataclasses.replace(gan, critic=Linear(-3.0)))
+    assert slope(state, jnp.ones((7, 2))) == pytest.approx(3.0)
+
+
+def test_initial_weights_that_are_clipped_make_gradients_shrink():
+    """Twelve layers of 64, clipped at 0.1 and not trained: no such critic passes for one whose gradients grow."""
+    gan = wgan_jax.build(runs.penalised(runs.DeepSettings()))
+    state = wgan_jax.init_state(gan, jax.random.key(0))
+    params = wgan_jax.clip_weights(state.critic.params, 0.1)
+    critic = dataclasses.replace(state.critic, variables={"params": params})
+    real = jnp.asarray(np.random.default_rng(0).standard_normal((32, 2)), jnp.float32)
+    gradients = jax.jit(gradient_norms.activation_gradients(gan))
+    values = gradients(dataclasses.replace(state, critic=critic), real)
+    found = gradient_norms.summary([float(values[name]) for name in gradient_norms.layers(gan)])
+    assert found["decades"] > 1
+    assert found["factor_per_layer"] < 1
+
+
+def test_the_standard_error_of_a_gap(plane):
+    gan, state = plane
+    gan = dataclasses.replace(gan, critic=Linear(2.0))
+    x, y = np.random.default_rng(0).standard_normal((2, 3, 40, 2)).astype(np.float32)
+    expected = 2 * np.sqrt(x[..., 0].var(ddof=1) / 120 + y[..., 0].var(ddof=1) / 120)
+    assert overfitting.standard_error(gan, state, x, y) == pytest.approx(expected, rel=1e-5)
+
+
 def test_activation_gradients_against_ones_by_hand():
     """A critic of two hidden layers written out, differentiated by each layer's output."""
     config = runs.toy_config("swissroll", width=5, depth=2)
     gan = wgan_jax.build(config)
     state = wgan_jax.init_state(gan, jax.random.key(0))
     real = jnp.asarray(toy.load("swissroll", "held_out").examples["image"][:7])
-    z = wgan_jax.draws.held_out_latents(state.key, 0, jnp.arange(7), 2)
+    z = draws.held_out_latents(state.key, 0, jnp.arange(7), 2)
     x = jnp.concatenate([real, gan.generator.apply(state.generator.variables, z)])
     p = state.critic.params
     first = nn.relu(x @ p["hidden"]["dense_0"]["kernel"] + p["hidden"]["dense_0"]["bias"])

@@ -26,7 +26,6 @@ import math
 import time
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,8 +36,8 @@ from scipy.stats import binomtest
 from wgan_jax import data, transport
 from wgan_jax.config import default
 from wgan_jax.experiments import experiment, runs
+from wgan_jax.experiments.architectures import Critic, Generator, Layers
 from wgan_jax.gan import build
-from wgan_jax.networks.layers import ACTIVATIONS, Norm
 from wgan_jax.report import pictures
 from wgan_jax.sampling import sample
 from wgan_jax.state import init_state
@@ -87,56 +86,6 @@ FULL = Settings(
     learning_rate=1e-4,
     clip_learning_rate=5e-5,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Layers:
-    """One player's architecture."""
-
-    activation: str
-    depth: int
-    norm: str
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.depth}×{self.width} {self.activation}" + (" norm" if self.norm != "none" else "")
-
-
-class Hidden(nn.Module):
-    """Dense layers, each normalized and activated: `[B, D] -> [B, width]`."""
-
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        for _ in range(self.layers.depth):
-            x = nn.Dense(self.layers.width, kernel_init=nn.initializers.he_uniform())(x)
-            x = ACTIVATIONS[self.layers.activation](Norm(self.layers.norm)(x, train=train))
-        return x
-
-
-class Generator(nn.Module):
-    """Latents `[B, latent_dim]` to images in [−1, 1]."""
-
-    layers: Layers
-    image_shape: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
-        del label
-        x = nn.Dense(math.prod(self.image_shape))(Hidden(self.layers)(z, train=train))
-        return nn.tanh(x).reshape(-1, *self.image_shape)
-
-
-class Critic(nn.Module):
-    """Images to scores `[B]`."""
-
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
-        del label
-        return nn.Dense(1)(Hidden(self.layers)(x.reshape(x.shape[0], -1), train=train))[:, 0]
 
 
 def run(settings: Settings) -> experiment.Result:
@@ -256,7 +205,7 @@ class Training:
 
     def __init__(self, settings: Settings, generator: Layers, critic: Layers, method: str):
         config = digits_config(settings, method)
-        every = max(1, settings.steps // SEGMENTS) * N_CRITIC // config.n_critic
+        every = iterations(settings, config.n_critic)
         self.updates = every * config.n_critic
         """Critic updates of a segment: alike for all methods."""
         self.distances: list[list[float]] = []
@@ -284,6 +233,11 @@ class Training:
     def seconds(self) -> float:
         """The median time of a segment, without the first one, which compiles."""
         return float(np.median(self._times[1:]))
+
+
+def iterations(settings: Settings, n_critic: int) -> int:
+    """Generator iterations of a segment: of as many critic updates whatever `n_critic` is."""
+    return max(1, settings.steps // SEGMENTS) * N_CRITIC // n_critic
 
 
 def distance(images: jax.Array, real: jax.Array, reference: jax.Array) -> float:

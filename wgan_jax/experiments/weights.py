@@ -60,7 +60,7 @@ def run(settings: Settings) -> experiment.Result:
         panel.set(title=kind, xlabel="weight", ylabel="share")
         panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.25)
-        panel.legend(frameon=False, fontsize=8, loc="upper center" if kind == "clipped" else "upper right")
+        panel.legend(fontsize=8, loc="upper center" if kind == "clipped" else "lower center")
     clipped, penalised = found["clipped"], found["penalised"]
     return experiment.Result(
         numbers=found,
