@@ -38,13 +38,21 @@ class Result:
     """What the figure shows, with which settings."""
     claim: str
     """What the papers say, and what was found: a clause with the numbers in it."""
-    holds: bool
-    """Whether the numbers bear the claim out."""
+    criteria: dict[str, bool]
+    """What the claim demands of the numbers, each demand in words, and whether they meet it."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the numbers bear the claim out: they meet every demand."""
+        return all(self.criteria.values())
 
     @property
     def sentence(self) -> str:
-        """The claim and whether it holds."""
-        return f"{self.claim}: these numbers {'bear' if self.holds else 'do not bear'} it out."
+        """The claim, whether it holds, and which demands are not met."""
+        failed = "; ".join(demand for demand, met in self.criteria.items() if not met)
+        return f"{self.claim}: these numbers " + (
+            f"do not bear it out (not so: {failed})." if failed else "bear it out."
+        )
 
 
 def main(run: Callable[[Any], Result], **presets: Any) -> None:
@@ -88,6 +96,7 @@ def report(name: str, run: Callable[[Any], Result], settings: Any, workdir: Path
             "experiment": name,
             "sentence": result.sentence,
             "holds": result.holds,
+            "criteria": result.criteria,
             "settings": dataclasses.asdict(settings),
             "seconds": round(time.monotonic() - began, 1),
             "version": __version__,

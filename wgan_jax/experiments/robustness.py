@@ -6,36 +6,52 @@ Architectures are drawn at random: activation and depth of each player, batch no
 layer normalization in the critic or none, widths. Each is trained three ways on scikit-learn's digits, and counts as a
 success if its samples are near the held-out digits: by sliced W₁, over that between training and held-out digits.
 
-`quick`: as many architectures as 4 minutes allow (4), of depth 2 to 8 and width 32 or 64, 300 generator iterations, ten
-times the paper's learning rate. `full`: 24 architectures of the paper's depths 4 to 20 and widths 32 to 128, 5,000
-iterations, the learning rate of its toy and MNIST runs: about 3 hours on 2 CPU cores, by the rate measured
-beside other work; the paper trained 200, on 32×32 ImageNet. The standard GAN has one update of its discriminator
-in an iteration, as usual, the others five.
+The three ways are compared at two budgets, which WGAN-GP's run sets. *Equal updates*: as many critic updates. The
+standard GAN has one update of its discriminator in an iteration, as usual, and the others five, so it gets five times
+the iterations. *Equal time*: as many seconds of training on this machine, without compilation. The methods take turns
+while they are timed, so that other work on the machine slows them alike.
+
+Which wrong programs fail: one that gives a method fewer critic updates than another; one in which the methods do not
+differ, all fail, or all succeed; one that favours WGAN-GP by a run or two. Of the runs that only one of two methods
+trains, WGAN-GP's must be more by a sign test at 5 %, against either other method, at either budget.
+
+`quick`: as many architectures as 4 minutes allow (4, from two seeds each), of depth 2 to 8 and width 32 or 64, 300
+generator iterations of WGAN-GP, ten times the paper's learning rate. `full`: 24 architectures of the paper's depths 4
+to 20 and widths 32 to 128, 5,000 iterations, the learning rate of its toy and MNIST runs: about 20 hours on 2 CPU
+cores; the paper trained 200, on 32×32 ImageNet.
 """
 
 import dataclasses
 import math
+import time
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
+from scipy.stats import binomtest
 
 from wgan_jax import data, transport
 from wgan_jax.config import default
 from wgan_jax.experiments import experiment, runs
+from wgan_jax.experiments.architectures import Critic, Generator, Layers
 from wgan_jax.gan import build
-from wgan_jax.networks.layers import ACTIVATIONS, Norm
 from wgan_jax.report import pictures
 from wgan_jax.sampling import sample
 from wgan_jax.state import init_state
 from wgan_jax.step import make_train_step
 
+BUDGETS = ("equal updates", "equal time")
 METHODS = {"penalty": "WGAN-GP", "non_saturating": "standard GAN", "clip": "clipped WGAN"}
 ACTIVATION_CHOICES = ("relu", "leaky_relu", "softplus", "tanh")
+N_CRITIC = 5
+"""Critic updates of an iteration; the standard GAN has one."""
+SEGMENTS = 12
+"""Parts of WGAN-GP's run, each of which is timed."""
+LONGEST = 20
+"""A run in equal time ends at this many times WGAN-GP's updates."""
 SAMPLES = 500
 """As many as there are held-out digits."""
 
@@ -45,9 +61,12 @@ class Settings:
     """Of the runs; `depths` and `widths` are what the architectures are drawn from."""
 
     architectures: int = 4
+    seeds: int = 2
+    """Of each architecture's initial weights and draws."""
     depths: str = "2,4,8"
     widths: str = "32,64"
     steps: int = 300
+    """Generator iterations of WGAN-GP, whose critic updates are the budget of all; rounded down to a multiple of 12."""
     batch_size: int = 64
     learning_rate: float = 1e-3
     """Adam, WGAN-GP and the standard GAN."""
@@ -69,92 +88,73 @@ FULL = Settings(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Layers:
-    """One player's architecture."""
-
-    activation: str
-    depth: int
-    norm: str
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.depth}×{self.width} {self.activation}" + (" norm" if self.norm != "none" else "")
-
-
-class Hidden(nn.Module):
-    """Dense layers, each normalized and activated: `[B, D] -> [B, width]`."""
-
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        for _ in range(self.layers.depth):
-            x = nn.Dense(self.layers.width, kernel_init=nn.initializers.he_uniform())(x)
-            x = ACTIVATIONS[self.layers.activation](Norm(self.layers.norm)(x, train=train))
-        return x
-
-
-class Generator(nn.Module):
-    """Latents `[B, latent_dim]` to images in [−1, 1]."""
-
-    layers: Layers
-    image_shape: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
-        del label
-        x = nn.Dense(math.prod(self.image_shape))(Hidden(self.layers)(z, train=train))
-        return nn.tanh(x).reshape(-1, *self.image_shape)
-
-
-class Critic(nn.Module):
-    """Images to scores `[B]`."""
-
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
-        del label
-        return nn.Dense(1)(Hidden(self.layers)(x.reshape(x.shape[0], -1), train=train))[:, 0]
-
-
 def run(settings: Settings) -> experiment.Result:
-    """Each architecture trained each way, its distance, and the counts of successes."""
+    """Each architecture trained each way, its distances at both budgets, and the counts of successes."""
     rng = np.random.default_rng(settings.seed)
     rows: list[dict[str, Any]] = []
     for _ in range(settings.architectures):
         generator, critic = draw_layers(settings, rng, "batch"), draw_layers(settings, rng, "layer")
-        distances = {method: distance(settings, generator, critic, method) for method in METHODS}
-        rows.append({"generator": str(generator), "critic": str(critic)} | distances)
-        experiment.say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
-    succeeded = {method: [row[method] <= settings.threshold for row in rows] for method in METHODS}
-    counts = {method: sum(values) for method, values in succeeded.items()}
-    penalty, others = counts["penalty"], [counts["non_saturating"], counts["clip"]]
-    against = {method: table(succeeded["penalty"], succeeded[method]) for method in ("non_saturating", "clip")}
+        rows.append({"generator": str(generator), "critic": str(critic)} | compare(settings, generator, critic))
+        for method, name in METHODS.items():
+            distances = {budget: rows[-1][method][budget] for budget in BUDGETS}
+            experiment.say(f"{generator} / {critic}, {name}: {distances}")
+    numbers = summary(rows, settings.threshold)
+    counts, num = numbers["successes"], settings.architectures * settings.seeds
+    found = "; ".join(
+        f"at {budget} " + ", ".join(f"{name} {counts[budget][method]}" for method, name in METHODS.items())
+        for budget in BUDGETS
+    )
     return experiment.Result(
-        numbers={"criterion": criterion(settings), "successes": counts, "against": against, "architectures": rows},
+        numbers={"criterion": criterion(settings)} | numbers,
         figure=draw(settings, rows, counts),
         caption=(
-            f"Random architectures (generator / critic: depth × width), {settings.steps:,} generator iterations on "
-            f"digits each; a success, left of the dashed line: {criterion(settings)}."
+            f"Random architectures (generator / critic: depth × width), {settings.seeds} seeds of each, on digits. "
+            f"Left: {N_CRITIC * settings.steps:,} critic updates each. Right: as many seconds as WGAN-GP needs for "
+            f"these. A success, left of the dashed line: {criterion(settings)}."
         ),
-        claim=(
-            f"WGAN-GP trains more architectures than the others: of {len(rows)}, {penalty} under WGAN-GP, {others[0]} "
-            f"as a standard GAN, {others[1]} with clipping (a success: {criterion(settings)})"
-        ),
-        holds=penalty > max(others),
+        claim=f"WGAN-GP trains more architectures than the others: of {num} runs, {found} (a success: "
+        f"{criterion(settings)})",
+        criteria=criteria(rows, settings),
     )
 
 
-def table(penalty: list[bool], other: list[bool]) -> dict[str, int]:
-    """In how many architectures which of two methods succeeded."""
+def criteria(rows: list[dict[str, Any]], settings: Settings) -> dict[str, bool]:
+    """What is wanted of the comparison: more successes than chance gives at each budget, the first of which is fair."""
+    against = summary(rows, settings.threshold)["against"]
+    updates = {row[method]["critic updates"]["equal updates"] for row in rows for method in METHODS}
+    return {"all methods have as many critic updates": len(updates) == 1} | {
+        f"at {budget}, more under WGAN-GP than as a {METHODS[other]}, by a sign test at 5 %": counts["p"] <= 0.05
+        for budget in BUDGETS
+        for other, counts in against[budget].items()
+    }
+
+
+def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
+    """Successes of each method at each budget, the tables of WGAN-GP against each other method, and the rows."""
+    succeeded = {
+        budget: {method: [d <= threshold for row in rows for d in row[method][budget]] for method in METHODS}
+        for budget in BUDGETS
+    }
+    return {
+        "successes": {budget: {m: sum(s) for m, s in methods.items()} for budget, methods in succeeded.items()},
+        "against": {
+            budget: {m: table(methods["penalty"], methods[m]) for m in METHODS if m != "penalty"}
+            for budget, methods in succeeded.items()
+        },
+        "architectures": rows,
+    }
+
+
+def table(penalty: list[bool], other: list[bool]) -> dict[str, float]:
+    """In how many runs which of two methods succeeded, and how likely chance alone favours WGAN-GP as much."""
     pairs = list(zip(penalty, other, strict=True))
+    ours, theirs = pairs.count((True, False)), pairs.count((False, True))
     return {
         "both": pairs.count((True, True)),
-        "only WGAN-GP": pairs.count((True, False)),
-        "only the other": pairs.count((False, True)),
+        "only WGAN-GP": ours,
+        "only the other": theirs,
         "neither": pairs.count((False, False)),
+        "p": float(binomtest(ours, ours + theirs, alternative="greater").pvalue) if ours + theirs else 1.0,
     }
 
 
@@ -174,19 +174,75 @@ def draw_layers(settings: Settings, rng: np.random.Generator, norm: str) -> Laye
     )
 
 
-def distance(settings: Settings, generator: Layers, critic: Layers, method: str) -> float:
-    """Sliced W₁ from samples to held-out digits over that from training digits; infinite if the run diverged."""
-    config = digits_config(settings, method)
-    shape = (config.data.size, config.data.size, 1)
-    gan = dataclasses.replace(build(config), generator=Generator(generator, shape), critic=Critic(critic))
-    if method == "non_saturating":
-        gan = runs.playing(gan, method)
-    train, held_out = (data.load(config, split) for split in ("train", "held_out"))
-    state = init_state(gan, jax.random.key(settings.seed))
-    state = runs.last(runs.states(make_train_step(gan), state, train, config=config, every=50))
-    real, reference = (jnp.asarray(source.read(np.arange(SAMPLES))["image"]) for source in (held_out, train))
-    key = jax.random.key(settings.seed)
-    images = sample(gan, state, key, SAMPLES)
+def compare(settings: Settings, generator: Layers, critic: Layers) -> dict[str, Any]:
+    """Trains one architecture each way, to both budgets.
+
+    Returns:
+      By method: the distances of every seed at each budget, the critic updates and seconds spent on them, and the
+      distances after every segment.
+    """
+    trainings = {method: Training(settings, generator, critic, method) for method in METHODS}
+    for _ in range(SEGMENTS + 1):
+        for training in trainings.values():
+            training.advance()
+    budget = SEGMENTS * trainings["penalty"].seconds()
+    found = {}
+    for method, training in trainings.items():
+        in_time = min(max(1, round(budget / training.seconds())), LONGEST * SEGMENTS)
+        stops = dict(zip(BUDGETS, (SEGMENTS, in_time), strict=True))
+        while len(training.distances) < max(stops.values()):
+            training.advance()
+        found[method] = {name: training.distances[stop - 1] for name, stop in stops.items()} | {
+            "critic updates": {name: stop * training.updates for name, stop in stops.items()},
+            "seconds": {name: stop * training.seconds() for name, stop in stops.items()},
+            "every": training.distances,
+        }
+    return found
+
+
+class Training:
+    """One architecture's runs under one method, from all seeds at once, advanced by segments of as many updates."""
+
+    def __init__(self, settings: Settings, generator: Layers, critic: Layers, method: str):
+        config = digits_config(settings, method)
+        every = iterations(settings, config.n_critic)
+        self.updates = every * config.n_critic
+        """Critic updates of a segment: alike for all methods."""
+        self.distances: list[list[float]] = []
+        """After each segment, by seed; see `distance`."""
+        self._times: list[float] = []
+        shape = (config.data.size, config.data.size, 1)
+        gan = dataclasses.replace(build(config), generator=Generator(generator, shape), critic=Critic(critic))
+        self._gan = runs.playing(gan, method) if method == "non_saturating" else gan
+        self._seeds = range(settings.seed, settings.seed + settings.seeds)
+        start = jax.vmap(lambda seed: init_state(self._gan, jax.random.key(seed)))(jnp.array(self._seeds))
+        train_step = jax.vmap(make_train_step(self._gan), in_axes=(0, None))
+        self._train, self._held_out = (data.load(config, split) for split in ("train", "held_out"))
+        self._run = runs.states(train_step, start, self._train, config=config, every=every)
+
+    def advance(self) -> None:
+        """Trains a segment, times it, and measures the distances that it leads to."""
+        began = time.perf_counter()
+        states, _ = next(self._run)
+        self._times.append(time.perf_counter() - began)
+        real, reference = (source.read(np.arange(SAMPLES))["image"] for source in (self._held_out, self._train))
+        seeds = (jax.tree.map(lambda x, i=i: x[i], states) for i in range(len(self._seeds)))
+        images = (sample(self._gan, state, state.key, SAMPLES) for state in seeds)
+        self.distances.append([distance(fake, jnp.asarray(real), jnp.asarray(reference)) for fake in images])
+
+    def seconds(self) -> float:
+        """The median time of a segment, without the first one, which compiles."""
+        return float(np.median(self._times[1:]))
+
+
+def iterations(settings: Settings, n_critic: int) -> int:
+    """Generator iterations of a segment: of as many critic updates whatever `n_critic` is."""
+    return max(1, settings.steps // SEGMENTS) * N_CRITIC // n_critic
+
+
+def distance(images: jax.Array, real: jax.Array, reference: jax.Array) -> float:
+    """Sliced W₁ of images to real ones over that of as many others of the same distribution; infinite if not finite."""
+    key = jax.random.key(0)
     ratio = transport.sliced_wasserstein(images, real, key) / transport.sliced_wasserstein(reference, real, key)
     return round(float(ratio), 3) if jnp.isfinite(ratio) else math.inf
 
@@ -194,41 +250,39 @@ def distance(settings: Settings, generator: Layers, critic: Layers, method: str)
 def digits_config(settings: Settings, method: str) -> ConfigDict:
     """WGAN-GP's optimizers, the standard GAN's (the same, one update of the critic), or the clipped WGAN's."""
     c = default()
-    c.seed, c.steps, c.batch_size = settings.seed, settings.steps, settings.batch_size
+    c.seed, c.batch_size, c.n_critic = settings.seed, settings.batch_size, N_CRITIC
+    c.steps = LONGEST * settings.steps
     c.ema_decay = 0.99
     for player in (c.generator, c.critic):
         player.optimizer.learning_rate = settings.learning_rate
     if method == "non_saturating":
-        c.n_critic = 1
+        c.n_critic, c.steps = 1, N_CRITIC * c.steps
     if method == "clip":
         c = runs.clipped(c, 0.01, settings.clip_learning_rate)
     return c
 
 
-def draw(settings: Settings, rows: list[dict[str, Any]], counts: dict[str, int]) -> Figure:
-    """A row for each architecture, a dot for each method."""
-    figure, axes = pictures.panels(1, 1, width=9.0, height=2.2 + 0.32 * len(rows))
-    panel = axes[0, 0]
-    names = [f"{row['generator']} / {row['critic']}" for row in rows]
+def draw(settings: Settings, rows: list[dict[str, Any]], counts: dict[str, dict[str, int]]) -> Figure:
+    """A row for each architecture, a dot for each method and seed; a panel for each budget."""
+    figure, axes = pictures.panels(1, len(BUDGETS), width=11.0, height=2.4 + 0.4 * len(rows))
     colors = (pictures.BLUE, pictures.ORANGE, pictures.GREY)
-    for color, (method, name) in zip(colors, METHODS.items(), strict=True):
-        label = f"{name}: {counts[method]} of {len(rows)}"
-        panel.scatter([min(row[method], 100) for row in rows], range(len(rows)), color=color, label=label, s=40)
-    panel.axvline(settings.threshold, color="black", linewidth=0.8, linestyle="--")
-    panel.set(
-        title="Random architectures",
-        xlabel="sliced W₁ to held-out digits ÷ that of training digits",
-        xscale="log",
-        yticks=range(len(rows)),
-        yticklabels=names,
-    )
-    panel.set_xticks([1, 2, 4, 8, 16, 32, 64, 100], labels=["1", "2", "4", "8", "16", "32", "64", "≥ 100"])
-    panel.minorticks_off()
-    panel.set_xlim(0.8, 1.3 * max(settings.threshold, *(min(row[method], 100) for row in rows for method in METHODS)))
-    panel.margins(y=0.15)
-    panel.invert_yaxis()
-    panel.grid(alpha=0.25)
-    panel.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    highest = max(min(d, 100) for row in rows for method in METHODS for budget in BUDGETS for d in row[method][budget])
+    for panel, budget in zip(axes[0], BUDGETS, strict=True):
+        for shift, (color, (method, name)) in enumerate(zip(colors, METHODS.items(), strict=True)):
+            dots = [(min(d, 100), i + 0.2 * (shift - 1)) for i, row in enumerate(rows) for d in row[method][budget]]
+            label = f"{name}: {counts[budget][method]} of {len(dots)}"
+            panel.scatter(*zip(*dots, strict=True), color=color, label=label, s=30)
+        panel.axvline(settings.threshold, color="black", linewidth=0.8, linestyle="--")
+        panel.set(title=budget, xlabel="sliced W₁ to held-out digits ÷ that of training digits", xscale="log")
+        panel.set_yticks(range(len(rows)), labels=[])
+        panel.set_xticks([1, 2, 4, 8, 16, 32, 64, 100], labels=["1", "2", "4", "8", "16", "32", "64", "≥ 100"])
+        panel.minorticks_off()
+        panel.set_xlim(0.8, 1.3 * max(settings.threshold, highest))
+        panel.margins(y=0.15)
+        panel.invert_yaxis()
+        panel.grid(alpha=0.25)
+        panel.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=3, fontsize=8)
+    axes[0, 0].set_yticklabels([f"{row['generator']} / {row['critic']}" for row in rows], fontsize=8)
     return figure
 
 

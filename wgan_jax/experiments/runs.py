@@ -7,13 +7,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.scipy.special import ndtr
 from ml_collections import ConfigDict
 
 from wgan_jax import constraints, data, games
 from wgan_jax.config import default
 from wgan_jax.data import batches
+from wgan_jax.data.source import ArraySource
 from wgan_jax.gan import Gan
 from wgan_jax.plan import segments
 from wgan_jax.schedule import CriticSchedule
@@ -108,7 +109,9 @@ def last(run: Iterator[tuple[TrainState, Metrics]]) -> TrainState:
 class Perturbed(nn.Module):
     """Real points with N(0, 1) added, as a generator without parameters (arXiv 1704.00028, section 4, Figure 1a).
 
-    The first latent's quantile picks the point, the others are the noise: latents `[B, 1 + D]` to points `[B, D]`.
+    The class of a point is its number, `label [B]`, and the latents `[B, D]` are the noise. Since a critic update
+    generates the classes of its real examples, it sees each real point beside the same point with noise, and the
+    interpolates lie between the two: as in the paper's code (`gan_toy.py`, `FIXED_GENERATOR`).
     """
 
     points: Any
@@ -116,10 +119,13 @@ class Perturbed(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
-        del label, train
-        points = jnp.asarray(self.points)
-        index = jnp.minimum(ndtr(z[:, 0]) * len(points), len(points) - 1).astype(jnp.int32)
-        return points[index] + z[:, 1:]
+        del train
+        return jnp.asarray(self.points)[label] + z
+
+
+def numbered(points: np.ndarray) -> ArraySource:
+    """Points `[N, D]` as a data set in which every one is a class of its own, as `Perturbed` needs it."""
+    return ArraySource(points, np.arange(len(points)), len(points))
 
 
 def playing(gan: Gan, game: str) -> Gan:
@@ -129,8 +135,13 @@ def playing(gan: Gan, game: str) -> Gan:
     return dataclasses.replace(gan, game=games.GAMES[game], constraint=constraints.Constraint())
 
 
-def against(gan: Gan, generator: nn.Module, latent_dim: int) -> Gan:
+def against(gan: Gan, generator: nn.Module, latent_dim: int, num_classes: int = 0) -> Gan:
     """The same critic, with the same updates, against a generator that stays as it is."""
     return dataclasses.replace(
-        gan, generator=generator, latent_dim=latent_dim, generator_optimizer=optax.set_to_zero(), ema_decay=0.0
+        gan,
+        generator=generator,
+        latent_dim=latent_dim,
+        num_classes=num_classes,
+        generator_optimizer=optax.set_to_zero(),
+        ema_decay=0.0,
     )
