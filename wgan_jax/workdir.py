@@ -3,7 +3,8 @@
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,18 +12,18 @@ from ml_collections import ConfigDict
 
 from wgan_jax import config as configs
 from wgan_jax.errors import UserError
+from wgan_jax.version import __version__
 
 
 @contextmanager
-def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
-    """Makes `workdir` the folder of a run with these settings, and keeps other processes out of it.
+def claimed(workdir: Path) -> Iterator[None]:
+    """Makes `workdir` if it is not there, and keeps other processes out of it.
 
     The system lets the folder go when the process ends, however it ends.
 
     Raises:
-      UserError: if another process runs there, if it holds a run with other settings, or if it cannot be written.
+      UserError: if another process runs there, or if it cannot be written.
     """
-    path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / "lock").open("a+")
@@ -35,20 +36,10 @@ def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
             raise UserError(f"{workdir} is in use by {holder}; wait for it, stop it, or use another workdir") from None
-        if path.exists():
-            different = configs.differences(read_config(workdir), config)
-            if different:
-                raise UserError(
-                    f"{workdir} holds a run with other settings: {'; '.join(different)}; use those, or another workdir"
-                )
         with disk_errors(workdir):
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
-            if not path.exists():
-                partial = path.with_suffix(".partial")
-                partial.write_text(configs.to_json(config))
-                partial.replace(path)
         yield
 
 
@@ -64,11 +55,42 @@ def disk_errors(workdir: Path) -> Iterator[None]:
         ) from error
 
 
-def read_config(workdir: Path) -> ConfigDict:
-    """The settings of the run in `workdir`.
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file that is either as it was or whole, whenever the machine stops; never through a link."""
+    partial = path.with_name(f"{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def update(path: Path, text: str) -> None:
+    """Writes a file atomically, if it does not hold this text already."""
+    if path.is_symlink() or not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
+def say(line: str) -> None:
+    """Prints a line for the user on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def read_config(workdir: Path, warn: Callable[[str], None] = say) -> ConfigDict:
+    """Reads the settings of the run in `workdir`; those that are newer than the run get their defaults.
+
+    Args:
+      workdir: the run's folder.
+      warn: gets a line that names the settings which got their defaults, if there are any.
 
     Raises:
-      UserError: if there is no run, or its `config.json` cannot be read.
+      UserError: if there is no run, its `config.json` cannot be read, or a setting in it is unknown here.
     """
     path = workdir / "config.json"
     if not path.is_file():
@@ -77,6 +99,16 @@ def read_config(workdir: Path) -> ConfigDict:
             f"python -m wgan_jax.train --config=… --workdir={workdir}"
         )
     try:
-        return configs.from_json(path.read_text())
-    except ValueError as error:
+        written = configs.from_json(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); restore it, or start in another workdir") from None
+    config, absent = configs.complete(written)
+    unknown = [key for key, _ in configs.flatten(config) if key not in dict(configs.flatten(configs.default()))]
+    if unknown:
+        raise UserError(
+            f"{path}: config.{unknown[0]} is unknown to wgan_jax {__version__}; use the version that wrote it"
+        )
+    if absent:
+        values = ", ".join(f"config.{key} = {value!r}" for key, value in absent.items())
+        warn(f"{path} is of an older version of wgan_jax; what it does not set has its default: {values}")
+    return config

@@ -1,7 +1,10 @@
 """Data sets by name, and batches from them."""
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import config as configs
@@ -10,7 +13,7 @@ from wgan_jax.data.images import Form, ImageSource
 from wgan_jax.data.source import ArraySource, Examples, Source
 from wgan_jax.errors import UserError
 
-__all__ = ["ArraySource", "Examples", "Source", "load"]
+__all__ = ["ArraySource", "Examples", "Source", "fingerprint", "load"]
 
 
 def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
@@ -38,6 +41,20 @@ def load(config: ConfigDict, split: str, *, cache: str = "never") -> Source:
             f"{config.data.name} needs {size} and {channels}"
         )
     return source
+
+
+def fingerprint(train: Source, held_out: Source) -> dict[str, Any]:
+    """Tells which examples a run has: their number and a digest, of each split."""
+    return {"train": _digest(train), "held_out": _digest(held_out)}
+
+
+def _digest(source: Source) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for start in range(0, len(source), memory.CHUNK):
+        examples = source.read(np.arange(start, min(start + memory.CHUNK, len(source))))
+        for name in sorted(examples):
+            digest.update(np.ascontiguousarray(examples[name]).tobytes())
+    return {"examples": len(source), "digest": digest.hexdigest()}
 
 
 def _check_classes(config: ConfigDict, found: int) -> None:
