@@ -35,6 +35,13 @@ class Options:
     allow_other_data: bool = False
     """Go on with other examples than the run had so far."""
 
+    def __post_init__(self) -> None:
+        if not self.init_from and (self.step != "latest" or self.init_optimizer):
+            raise UserError(
+                "--step and --init_optimizer: they are about the run that --init_from=WORKDIR names; add it, or leave "
+                "them out"
+            )
+
 
 class Run:
     """A run in its folder, and the settings and data that it is to go on with.

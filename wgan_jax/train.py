@@ -149,8 +149,6 @@ def _place(error: BaseException) -> str:
 
 def main() -> None:
     f = flags.FLAGS
-    if not f.init_from and (f.init_optimizer or f["step"].present):
-        raise UserError("--step and --init_optimizer: are of another run's; add --init_from=WORKDIR, or leave them out")
     options = Options(
         init_from=Path(f.init_from) if f.init_from else None,
         step=f.step,
