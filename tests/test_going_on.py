@@ -21,28 +21,14 @@ from . import kill
 from .conftest import tiny_config
 from .runs import DIGITS, begin, go_on
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 LINEAR = {"critic__optimizer__schedule": "linear", "critic__optimizer__learning_rate": 0.5}
 
 
 def files(workdir):
     """The contents of a run's two files about itself."""
     return [(workdir / name).read_bytes() for name in ("config.json", "run.json")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Lets runs that are the same share their compiled programs."""
-    from jax._src import compilation_cache
-
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("compiled")), 0.0), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 # --- more iterations ---
@@ -317,7 +303,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(step, words, tmp_path):
 
 def test_networks_of_other_shapes_are_refused_naming_the_arrays(tmp_path):
     begin(tmp_path / "old", 4)
-    words = r"critic/variables/params/hidden/dense_0/bias: float32\[8\] there, float32\[9\] here.*; and \d+ more"
+    words = r"critic/variables/params/hidden/dense_0/bias: float32\[8\] there, float32\[9\] here; critic"
     with pytest.raises(UserError, match=words):
         go_on(tmp_path / "new", Options(init_from=tmp_path / "old"), critic__width=9)
 
@@ -331,17 +317,15 @@ def test_a_run_without_a_checkpoint_has_no_networks_to_give(tmp_path):
 def test_a_run_from_another_goes_on_with_the_flag_or_without(tmp_path):
     """And without the other run, from its first moment on."""
     begin(tmp_path / "old", 4)
-    options = Options(init_from=tmp_path / "old")
-    train(tiny_config(steps=4, seed=3), tmp_path / "whole", options=options)
-    assert checkpoint.steps(tmp_path / "whole") == [4, 0]
+    options, changes = Options(init_from=tmp_path / "old"), {"seed": 3, "steps": 2, "report__samples_every": 2}
+    train(tiny_config(**changes), tmp_path / "whole", options=options)
+    assert checkpoint.steps(tmp_path / "whole") == [2, 0]
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "4")
+    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "2")
     shutil.rmtree(tmp_path / "old")
-    train(tiny_config(steps=4, seed=3), tmp_path / "killed")
+    train(tiny_config(**changes), tmp_path / "killed")
     assert kill.differences(tmp_path / "whole", tmp_path / "killed") == []
-    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "4")
-    train(tiny_config(steps=4, seed=3), tmp_path / "killed", options=options)
-    assert kill.differences(tmp_path / "whole", tmp_path / "killed") == []
+    assert go_on(tmp_path / "killed", options, identity.read(tmp_path / "killed").data, **changes).step == 2
     assert len(identity.read(tmp_path / "killed").starts) == 1
 
 

@@ -83,7 +83,7 @@ def default() -> ConfigDict:
     c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint where it is lowest is kept too
 
     c.debug = ConfigDict()
-    c.debug.nans = False  # stop in the operation that makes the first NaN; slow
+    c.debug.nans = False  # stop in the operation that makes the first NaN or infinity; slow
     return c
 
 

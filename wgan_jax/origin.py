@@ -49,20 +49,25 @@ def _chosen(workdir: Path, step: str, gan: Gan, best: str) -> tuple[int, TrainSt
         found = checkpoint.newest(workdir, gan, warn=say)
         assert found
         return found
-    known = f"latest, or one of {', '.join(map(str, there))}"
     if step == "best":
         if not best:
-            raise UserError(f"--step=best: {workdir} was trained without config.report.best; use {known}")
+            raise UserError(f"--step=best: {workdir} was trained without config.report.best; use {_names(there)}")
         values = {number: checkpoint.value(checkpoint.folder(workdir) / str(number), best) for number in there}
         chosen = min(values, key=lambda number: values[number])
     elif step.isdecimal() and int(step) in there:
         chosen = int(step)
     else:
-        raise UserError(f"--step={step}: {workdir} has no such checkpoint; use {known}")
+        raise UserError(f"--step={step}: {workdir} has no such checkpoint; use {_names(there)}")
     try:
         return chosen, checkpoint.load(workdir, chosen, gan)
     except checkpoint.Damaged as error:
-        raise UserError(f"--step={step}: checkpoint {chosen} of {workdir} is damaged ({error}); use {known}") from None
+        others = _names([number for number in there if number != chosen])
+        raise UserError(f"--step={step}: checkpoint {chosen} of {workdir} is damaged ({error}); use {others}") from None
+
+
+def _names(steps: list[int]) -> str:
+    """Returns what `--step` may be, where these checkpoints are there."""
+    return f"latest, or one of {', '.join(map(str, steps))}" if steps else "latest"
 
 
 def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], flag: str) -> TrainState:

@@ -52,7 +52,8 @@ def train(
     gan = build(config)
     devices = parallel.of(config)
     interrupt = interrupt or Interrupt(shared=parallel.hosts() > 1)
-    with parallel.lost_hosts():
+    find = config.debug.nans
+    with parallel.lost_hosts(), jax.debug_nans(find), jax.debug_infs(find):
         if parallel.first_host():
             start, state = _lead(config, workdir, gan, devices, interrupt, options or Options())
         else:
@@ -122,8 +123,9 @@ def _clear_errors(workdir: Path) -> Iterator[None]:
     try:
         yield
     except loop.DivergedError as error:
-        kept = "the checkpoints before that are kept; " if checkpoint.steps(workdir) else ""
-        origin = f", where --init_from={workdir} begins with the newest checkpoint" if kept else ""
+        there = checkpoint.steps(workdir)
+        kept = "the checkpoints before that are kept; " if there else ""
+        origin = f", where --init_from={workdir} --step={there[-1]} begins with the oldest of them" if there else ""
         raise UserError(
             f"{error}; {kept}the same command with --config.debug.nans=True looks for the operation; lower learning "
             "rates, a larger config.constraint.weight or a smaller config.constraint.bound need another workdir"
@@ -157,7 +159,6 @@ def main() -> None:
         allow_other_data=f.allow_other_data,
     )
     build(f.config)  # a mistake in the settings is told before the other hosts are looked for
-    jax.config.update("jax_debug_nans", f.config.debug.nans)
     parallel.initialize(f.coordinator_address, f.num_processes, f.process_id)
     with Interrupt(shared=parallel.hosts() > 1) as interrupt, parallel.leaving_no_host_behind():
         train(f.config, Path(f.workdir), interrupt, options)
