@@ -213,7 +213,7 @@ def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = pri
 
     found = _first_whole(workdir, gan, order, warn)
     if found is None:
-        raise UserError(f"--step=best: no checkpoint in {folder(workdir)} has a value of {metric}; use --step=latest")
+        raise UserError(f"--step=best: no checkpoint of {workdir} has a value of {metric}; use {_known(workdir)}")
     return found
 
 
@@ -281,28 +281,39 @@ def restore(workdir: str | Path, step: int | str = "latest") -> tuple[Gan, Train
     workdir = Path(workdir)
     config = read_config(workdir)
     gan = build(config)
+    return gan, choose(workdir, gan, step, config.report.best)[1]
+
+
+def choose(
+    workdir: Path, gan: Gan, step: int | str, metric: str, warn: Callable[[str], None] = print
+) -> tuple[int, TrainState]:
+    """Returns the step and state of the checkpoint that `step` names: a number, "latest", or "best" by a metric.
+
+    Raises:
+      UserError: if there is no such checkpoint, or none that is whole.
+    """
     if step == "best":
-        if not config.report.best:
-            raise UserError("--step=best: the run has no config.report.best; use --step=latest, or the step of one")
-        return gan, best(workdir, gan, config.report.best)[1]
-    if step != "latest":
-        return gan, _exactly(workdir, step, gan)
-    found = newest(workdir, gan)
-    if found is None:
-        raise UserError(f"{folder(workdir)} holds no checkpoint yet; start the run again to go on with it")
-    return gan, found[1]
-
-
-def _exactly(workdir: Path, step: int | str, gan: Gan) -> TrainState:
-    """The state of the checkpoint of a step that a user gave."""
-    there = steps(workdir)
-    if str(step) not in map(str, there):
-        known = ", ".join(map(str, there)) or "none"
-        raise UserError(f"--step={step}: no checkpoint of that step in {folder(workdir)}, which has {known}")
+        if not metric:
+            raise UserError(f"--step=best: {workdir} was trained without config.report.best; use {_known(workdir)}")
+        return best(workdir, gan, metric, warn)
+    if step == "latest":
+        found = newest(workdir, gan, warn)
+        if found is None:
+            raise UserError(f"{folder(workdir)} holds no checkpoint yet; start the run again to go on with it")
+        return found
+    if str(step) not in map(str, steps(workdir)):
+        raise UserError(f"--step={step}: {workdir} has no such checkpoint; use {_known(workdir)}")
     try:
-        return load(workdir, int(step), gan)
+        return int(step), load(workdir, int(step), gan)
     except Damaged as error:
-        raise UserError(f"--step={step}: that checkpoint is damaged ({error}); use --step=latest") from error
+        others = _known(workdir, but=int(step))
+        raise UserError(f"--step={step}: that checkpoint of {workdir} is damaged ({error}); use {others}") from None
+
+
+def _known(workdir: Path, but: int | None = None) -> str:
+    """What `--step` may be."""
+    there = [str(step) for step in steps(workdir) if step != but]
+    return f"latest, or one of {', '.join(there)}" if there else "latest"
 
 
 def abstract_state(gan: Gan) -> TrainState:

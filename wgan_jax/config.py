@@ -19,7 +19,10 @@ from wgan_jax.readers import unread
 
 
 def default() -> ConfigDict:
-    """All settings with their defaults: WGAN-GP on scikit-learn's digits with a small MLP."""
+    """All settings with their defaults: WGAN-GP on scikit-learn's digits with a small MLP.
+
+    A run whose `config.json` is older than a setting gets its default: that must be what was done before there was one.
+    """
     c = ConfigDict()
     c.seed = 0  # of everything: parameters, latents, ε, the order of the data
     c.steps = 10_000  # generator iterations
@@ -87,7 +90,7 @@ def default() -> ConfigDict:
     c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint that is best by it is kept too
 
     c.debug = ConfigDict()
-    c.debug.nans = False  # stop in the operation that makes the first NaN; slow
+    c.debug.nans = False  # stop in the operation that makes the first NaN or infinity; slow
     return c
 
 
@@ -395,15 +398,17 @@ def from_json(text: str) -> ConfigDict:
     return ConfigDict(values)
 
 
-PLACE = ("microbatches", "parallel.mode")
-"""Settings of where a run runs, not of what it computes: it may go on with others."""
+def complete(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
+    """Gives every absent setting its default: the whole settings, and those that were absent by dotted key."""
+    there, defaults = dict(flatten(config)), dict(flatten(default()))
+    absent = {key: value for key, value in defaults.items() if key not in there}
+    return ConfigDict(_merge(default().to_dict(), config.to_dict())), absent
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """One line per key whose value differs between two configs, but for those of `PLACE`."""
-    before, after = dict(flatten(old)), dict(flatten(new))
-    return [
-        f"config.{key}: {before.get(key, 'absent')!r} there, {after.get(key, 'absent')!r} here"
-        for key in sorted((before.keys() | after.keys()) - set(PLACE))
-        if before.get(key, before) != after.get(key, after)
-    ]
+def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Puts `given` over `defaults`, section by section, in the order of the defaults."""
+    merged = defaults | given
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(merged[key], dict):
+            merged[key] = _merge(value, merged[key])
+    return merged

@@ -39,12 +39,12 @@ def require() -> None:
 def record() -> dict[str, Any]:
     """Returns what this process's bits depend on beside versions and devices, as JSON can hold it.
 
-    `cores` are those that the process may use; `matmul_precision` is JAX's own, None unless something set it.
+    `cores` are those that the process may use; `jax_default_matmul_precision` is None unless something set it.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return {
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
-        "matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
+        "jax_default_matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "nccl_algo": os.environ.get("NCCL_ALGO", ""),
     }

@@ -37,7 +37,7 @@ def evaluate(workdir: str | Path, *, step: int | str = "latest", ema: bool = Tru
       UserError: if there is no run or no checkpoint in `workdir`.
     """
     gan, state = restore(workdir, step)
-    config = read_config(Path(workdir))
+    config = read_config(Path(workdir), warn=lambda line: None)  # `restore` has told
     train, held_out = (data.load(config, split, most=EXAMPLES) for split in ("train", "held_out"))
     label = np.arange(SAMPLES) % gan.num_classes if gan.num_classes else None
     samples = np.asarray(sample(gan, state, jax.random.key(seed), SAMPLES, label=label, ema=ema))

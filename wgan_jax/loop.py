@@ -42,7 +42,7 @@ def run(
     """Trains from `state` on until `config.steps` iterations are done, or until it is interrupted; saves the end.
 
     Raises:
-      UserError: if the run diverges; the checkpoints before that are kept.
+      DivergedError: if the run diverges; the checkpoints before that are kept.
     """
     start, report = int(state.step), config.report
     plan, stream, dispatch = prepare(config, gan, devices, start, train_data)
@@ -115,7 +115,7 @@ def assist(
     """Does what `run` is to the other hosts: they compute, and save their share of each checkpoint.
 
     Raises:
-      UserError: if the run diverges.
+      DivergedError: if the run diverges.
     """
     plan, stream, dispatch = prepare(config, gan, devices, int(state.step), train_data)
     state, report = devices.replicate(state), config.report
@@ -191,17 +191,15 @@ def make_careful_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dis
     return dispatch
 
 
-DIVERGED = (
-    "the run has diverged, and the checkpoints before that are kept; try lower learning rates, a larger "
-    "config.constraint.weight or a smaller config.constraint.bound, or find the operation with --config.debug.nans"
-)
+class DivergedError(UserError):
+    """A number of a run that is not finite."""
 
 
 def check_numbers(record: Record) -> None:
-    """Raises `UserError` if a number of a record is not finite."""
+    """Raises `DivergedError` if a number of a record is not finite."""
     for name, value in record.items():
         if not math.isfinite(value):
-            raise UserError(f"{name} = {value} at iteration {record['step']}: {DIVERGED}")
+            raise DivergedError(f"{name} = {value} at iteration {record['step']}: the run has diverged")
 
 
 class Measured(NamedTuple):
@@ -217,8 +215,8 @@ class Measured(NamedTuple):
         """The metrics of one iteration after another.
 
         Raises:
-          UserError: at the first number that is not finite, and at the end if one of the state's is not: such a state
-            is never saved.
+          DivergedError: at the first number that is not finite, and at the end if one of the state's is not: such a
+            state is never saved.
         """
         values = {name: np.asarray(value) for name, value in self.metrics.items()}
         for i, step in enumerate(range(self.segment.start + 1, self.segment.stop + 1)):
@@ -227,7 +225,7 @@ class Measured(NamedTuple):
             yield record
         for name, good in jax.device_get(self.finite).items():
             if not good:
-                raise UserError(f"{name} is not finite at iteration {self.segment.stop}: {DIVERGED}")
+                raise DivergedError(f"{name} is not finite at iteration {self.segment.stop}: the run has diverged")
 
     def check(self) -> None:
         """Raises as `records` does."""

@@ -230,16 +230,16 @@ def from_first_host(config: ConfigDict, state: TrainState) -> TrainState:
       state: on the first host the one that counts; on the others any of its shapes.
 
     Raises:
-      UserError: if this host's settings are not the first one's.
+      UserError: on every host, if the settings of one are not the first one's.
     """
     if hosts() == 1:
         return state
     digest = np.frombuffer(hashlib.sha256(configs.to_json(config).encode()).digest(), np.uint8)
-    theirs, arrays = multihost_utils.broadcast_one_to_all((digest, _plain(state)))
-    multihost_utils.sync_global_devices("settings")
-    if not np.array_equal(digest, theirs):
-        raise UserError(f"host {jax.process_index()} has other settings than the first: start all with the same flags")
-    return _with_keys(arrays, state)
+    digests = multihost_utils.process_allgather(digest)
+    for host, other in enumerate(digests):
+        if not np.array_equal(other, digests[0]):
+            raise UserError(f"host {host} has other settings than the first: start all with the same flags")
+    return _with_keys(multihost_utils.broadcast_one_to_all(_plain(state)), state)
 
 
 def _is_key(x: Any) -> bool:

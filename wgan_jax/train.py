@@ -2,9 +2,16 @@
 
     python -m wgan_jax.train --config=configs/digits.py --workdir=runs/digits [--config.steps=5000 …]
 
-A run's folder holds `config.json`, `metrics.jsonl` (a line per generator iteration), `tensorboard/`,
-`checkpoints/`, `samples/` (from the same latents through training) and `plots/`. SIGTERM and Ctrl-C end the iteration
-under way, save, and exit with code 143 or 130, which a finished run never does; the same command goes on from there.
+A run's folder holds `config.json`, `run.json` (its data, versions and devices), `metrics.jsonl` (a line per generator
+iteration), `tensorboard/`, `checkpoints/`, `samples/` (from the same latents through training) and `plots/`. SIGTERM
+and Ctrl-C end the iteration under way, save, and exit with code 143 or 130, which a finished run never does; the same
+command goes on from there.
+
+With a larger `--config.steps` a run goes on to more iterations, and settings that do not change what is computed
+(`report`, `debug`, `parallel`, `microbatches`, `steps_per_dispatch`, where the data lie) may be others at each start.
+For anything else, a new run begins with the networks of another:
+
+    python -m wgan_jax.train --config=… --workdir=runs/new --init_from=runs/digits [--step=N|best|latest]
 
 All devices share each batch. On several hosts the same command runs on each: on Cloud TPU and under Slurm they find
 each other; elsewhere add `--coordinator_address=HOST:PORT --num_processes=N --process_id=I`.
@@ -27,22 +34,29 @@ from wgan_jax.gan import Gan, build
 from wgan_jax.interrupt import Interrupt
 from wgan_jax.parallel import Parallel
 from wgan_jax.report.gallery import draw_plots
+from wgan_jax.resume import Options, Run
 from wgan_jax.state import TrainState, init_state
 from wgan_jax.workdir import claimed, disk_errors
 
 
-def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None) -> TrainState:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    interrupt: Interrupt | None = None,
+    options: Options | None = None,
+) -> TrainState:
     """Trains until `config.steps` iterations are done, from the newest whole checkpoint if there is one.
 
     Raises:
       UserError: for every mistake that the user can mend.
     """
     gan = build(config)
-    with _clear_errors(), parallel.lost_hosts():
+    find = config.debug.nans
+    with _clear_errors(workdir), parallel.lost_hosts(), jax.debug_nans(find), jax.debug_infs(find):
         devices = parallel.of(config)
         interrupt = interrupt or Interrupt(shared=parallel.hosts() > 1)
         if parallel.first_host():
-            start, state = _lead(config, workdir, gan, devices, interrupt)
+            start, state = _lead(config, workdir, gan, devices, interrupt, options or Options())
         else:
             start, state = _assist(config, workdir, gan, devices, interrupt)
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
@@ -57,7 +71,7 @@ def train(config: ConfigDict, workdir: Path, interrupt: Interrupt | None = None)
 
 
 def _lead(
-    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
+    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt, options: Options
 ) -> tuple[int, TrainState]:
     """Does the whole run, or the part of the first of several hosts: it writes all but the
     others' shares of checkpoints.
@@ -66,16 +80,20 @@ def _lead(
     """
     held_out = data.load(config, "held_out")
     train_data = data.load(config, "train", cache=config.data.cache, processes=parallel.hosts())
-    with claimed(workdir, config), disk_errors(workdir):
-        found = checkpoint.newest(workdir, gan, warn=lambda line: print(line, file=sys.stderr))
-        start, state = found or (0, init_state(gan, jax.random.key(config.seed)))
+    with claimed(workdir), disk_errors(workdir):
+        run = Run(workdir, config, data.fingerprint(train_data, held_out), options)
+        first = run.state(gan)
+        start = int(first.step)
+        checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
+        state = parallel.from_first_host(config, first)
+        run.record(start)
         checkpoint.set_aside(workdir, beyond=start)
         checkpoint.seal_what_is_whole(workdir, gan)
-        checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
-        state = parallel.from_first_host(config, state)
         with Checkpointer(workdir, config.report.checkpoints, config.report.best) as checkpointer:
             if 0 < start < config.steps:
                 print(f"resuming {workdir} after iteration {start:,}", flush=True)
+            if run.new_origin and parallel.hosts() == 1:  # from here on, the run needs the other one no more
+                checkpointer.save(start, first)
             if start < config.steps:
                 state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
         parallel.wait_for_all("saved")
@@ -98,11 +116,21 @@ def _assist(
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _clear_errors(workdir: Path) -> Iterator[None]:
     """Turns what a run may end with, through the user's settings or machine, into one clear `UserError`."""
+    remedy = "raise config.microbatches, or, in another workdir, lower config.batch_size or the networks' widths"
     try:
-        with command.clear_errors("raise config.microbatches, or lower config.batch_size or the networks' widths"):
+        with command.clear_errors(remedy):
             yield
+    except loop.DivergedError as error:
+        there = checkpoint.steps(workdir)
+        kept = "the checkpoints before that are kept; " if there else ""
+        origin = f", where --init_from={workdir} --step={there[-1]} begins with the oldest of them" if there else ""
+        raise UserError(
+            f"{error}; {kept}the same command with --config.debug.nans=True looks for the operation; lower learning "
+            "rates, a larger config.constraint.weight or a smaller config.constraint.bound need another workdir"
+            f"{origin}"
+        ) from error
     except FloatingPointError as error:
         raise UserError(f"config.debug.nans: {str(error).splitlines()[0]}, {_place(error)}") from error
 
@@ -116,11 +144,17 @@ def _place(error: BaseException) -> str:
 
 def main() -> None:
     f = flags.FLAGS
+    options = Options(
+        init_from=f.init_from,
+        step=f.step,
+        init_optimizer=f.init_optimizer,
+        reschedule=f.reschedule,
+        allow_other_data=f.allow_other_data,
+    )
     build(f.config)  # a mistake in the settings is told before the other hosts are looked for
-    jax.config.update("jax_debug_nans", f.config.debug.nans)
     parallel.initialize(f.coordinator_address, f.num_processes, f.process_id)
     with Interrupt(shared=parallel.hosts() > 1) as interrupt, parallel.leaving_no_host_behind():
-        state = train(f.config, f.workdir, interrupt)
+        state = train(f.config, f.workdir, interrupt, options)
     if int(state.step) < f.config.steps:
         sys.exit(interrupt.exit_code)
 
@@ -128,6 +162,13 @@ def main() -> None:
 if __name__ == "__main__":
     command.define_config()
     command.define_path("workdir", None, "The run's folder, which all hosts must see.")
+    command.define_path("init_from", None, "The folder of a run whose networks a new run begins with.")
+    flags.DEFINE_string("step", "latest", "With --init_from: the checkpoint, by its number, or best, or latest.")
+    flags.DEFINE_bool("init_optimizer", False, "With --init_from: take the state of that run's optimizers too.")
+    flags.DEFINE_bool(
+        "reschedule", False, "Go on to another config.steps although linear schedules make the learning rates jump."
+    )
+    flags.DEFINE_bool("allow_other_data", False, "Go on although the data are not those of the run so far.")
     flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes.")
     flags.DEFINE_integer("num_processes", None, "How many processes share the run.", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)

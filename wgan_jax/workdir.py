@@ -4,7 +4,8 @@ import fcntl
 import os
 import re
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,24 +14,25 @@ from ml_collections import ConfigDict
 from wgan_jax import config as configs
 from wgan_jax.errors import UserError
 from wgan_jax.files import write_atomically
+from wgan_jax.version import __version__
 
 CONFIG = "config.json"
 LOCK = "wgan_jax.lock"
-FILES = (CONFIG, "metrics.jsonl", LOCK)
+FILES = (CONFIG, "run.json", "metrics.jsonl", LOCK)
 FOLDERS = ("checkpoints", "damaged", "samples", "plots", "tensorboard")
 PICTURES = re.compile(r"samples/\d{7,}\.png|plots/(estimate|losses)\.png")
 """Pictures of a run, which it draws anew."""
 
 
 @contextmanager
-def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
-    """Makes `workdir` the folder of a run with these settings, and keeps other processes out of it.
+def claimed(workdir: Path) -> Iterator[None]:
+    """Makes `workdir` if it is not there, and keeps other processes out of it.
 
     The system lets the folder go when the process ends, however it ends.
 
     Raises:
-      UserError: if another process runs there, if it holds a run with other settings or files that a run would
-        overwrite, or if it cannot be written.
+      UserError: if another process runs there, if it holds no run but files that a run would overwrite, or if it
+        cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -40,20 +42,12 @@ def claimed(workdir: Path, config: ConfigDict) -> Iterator[None]:
         raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}; use another workdir") from None
     with lock:
         _take(lock.fileno(), workdir)
-        if _holds_run(workdir):
-            different = configs.differences(read_config(workdir), config)
-            if different:
-                raise UserError(
-                    f"{workdir} holds a run with other settings: {'; '.join(different)}; use those, or another workdir"
-                )
-        else:
+        if not _holds_run(workdir):
             _refuse_foreign(workdir)
         with disk_errors(workdir):
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
-            if not _holds_run(workdir):
-                write_atomically(workdir / CONFIG, configs.to_json(config))
         yield
 
 
@@ -109,11 +103,26 @@ def disk_errors(workdir: Path) -> Iterator[None]:
         ) from error
 
 
-def read_config(workdir: Path) -> ConfigDict:
-    """Returns the settings of the run in `workdir`.
+def update(path: Path, text: str) -> None:
+    """Writes a file atomically, if it does not hold this text already."""
+    if path.is_symlink() or not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
+def say(line: str) -> None:
+    """Prints a line for the user on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def read_config(workdir: Path, warn: Callable[[str], None] = say) -> ConfigDict:
+    """Returns the settings of the run in `workdir`; those that are newer than the run have their defaults.
+
+    Args:
+      workdir: the run's folder.
+      warn: gets a line that names the settings which got their defaults, if there are any.
 
     Raises:
-      UserError: if there is no run, or its `config.json` cannot be read.
+      UserError: if there is no run, its `config.json` cannot be read, or a setting in it is unknown here.
     """
     path = workdir / CONFIG
     if not _holds_run(workdir):
@@ -122,11 +131,19 @@ def read_config(workdir: Path) -> ConfigDict:
             f"python -m wgan_jax.train --config=… --workdir={workdir}"
         )
     try:
-        return configs.without_unread(configs.from_json(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except RecursionError:
-        reason = "nested too deeply"
-    except ValueError as error:
-        reason = str(error)
-    raise UserError(f"{path} is damaged ({reason}); restore it from a backup, or start in another workdir")
+        written = configs.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} is damaged ({reason}); restore it, or start in another workdir") from None
+    config, absent = configs.complete(written)
+    unknown = [key for key, _ in configs.flatten(config) if key not in dict(configs.flatten(configs.default()))]
+    if unknown:
+        raise UserError(
+            f"{path}: config.{unknown[0]} is unknown to wgan_jax {__version__}; use the version that wrote it"
+        )
+    if "steps" in absent:
+        raise UserError(f"{path} does not hold the settings of a run; restore it, or start in another workdir")
+    if absent:
+        values = ", ".join(f"config.{key} = {value!r}" for key, value in absent.items())
+        warn(f"{path} is of an older version of wgan_jax; what it does not set has its default: {values}")
+    return configs.without_unread(config)
