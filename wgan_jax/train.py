@@ -73,8 +73,7 @@ def train(
 def _lead(
     config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt, options: Options
 ) -> tuple[int, TrainState]:
-    """Does the whole run, or the part of the first of several hosts: it writes all but the
-    others' shares of checkpoints.
+    """Does the whole run, or the first host's part: all files but the others' shares of checkpoints.
 
     Returns the iteration that it began after, and the state at its end.
     """
@@ -84,10 +83,10 @@ def _lead(
         run = Run(workdir, config, data.fingerprint(train_data, held_out), options)
         first = run.state(gan)
         start = int(first.step)
-        checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
         state = parallel.from_first_host(config, first)
         run.record(start)
         checkpoint.set_aside(workdir, beyond=start)
+        checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
         checkpoint.seal_what_is_whole(workdir, gan)
         with Checkpointer(workdir, config.report.checkpoints, config.report.best) as checkpointer:
             if 0 < start < config.steps:
