@@ -81,10 +81,9 @@ def main() -> None:
     num = f.num * gan.num_classes if f.by_class else f.num
     check(f.out, gan, num * FRAMES if f.interpolate else num)
     key, columns = jax.random.key(f.seed), None
+    label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
     if f.by_class:
         columns, label = f.num, np.arange(gan.num_classes).repeat(f.num)
-    else:
-        label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
     z = latents(gan, key, num)
     if f.interpolate:
         columns, z = FRAMES, walks(gan, key, num)
