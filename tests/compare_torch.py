@@ -4,8 +4,8 @@
 
 Processes with two threads each, one of ours and one for each way of PyTorch, hold the same networks, batch and
 optimizer ready and take turns, one iteration each, for as many rounds as asked: what else the machine does falls on
-all. The ways are eager PyTorch as it comes, with `channels_last` in memory, with `torch.autocast` in bfloat16, with
-both, and, where there is no gradient of a gradient, which it does not have, with `torch.compile`.
+all. The ways are eager PyTorch as it comes, with `channels_last` in memory, with `torch.autocast` in bfloat16, and with
+both. `torch.compile` is none of them: it has no gradient of a gradient, which the penalty needs.
 
 The yardstick is the fastest of PyTorch's ways at our precision or a higher one: under bfloat16 any, under float32 those
 in float32. The table has the medians, and the median over the rounds of the yardstick's time divided by ours; below,
@@ -37,20 +37,13 @@ WAYS = {
     "channels_last": ("channels_last",),
     "bfloat16": ("autocast",),
     "bfloat16 channels_last": ("autocast", "channels_last"),
-    "compiled": ("compile",),
-    "compiled bfloat16": ("autocast", "compile"),
 }
 
 
 def ways(case):
     """The ways of PyTorch that there are for a case."""
-    network, *_, constraint, _ = CASES[case]
-    there = WAYS
-    if network == "mlp":  # has no images
-        there = [way for way in there if "channels_last" not in way]
-    if constraint == "gradient_penalty":  # compiled functions have no second derivative
-        there = [way for way in there if "compiled" not in way]
-    return list(there)
+    images = CASES[case][0] != "mlp"
+    return [way for way in WAYS if images or "channels_last" not in way]
 
 
 def comparable(way, case):
@@ -109,9 +102,6 @@ def torch_iteration(case, way="eager"):
         memory_format=memory,
         autocast="autocast" in WAYS[way],
     )
-    if "compile" in WAYS[way]:
-        gan.generator.compile()
-        gan.critic.compile()
     real = 2 * torch.rand(N_CRITIC, batch_size, shape[-1], *shape[:-1]) - 1
     if network != "mlp":
         real = real.flatten(0, 1).contiguous(memory_format=memory).unflatten(0, real.shape[:2])

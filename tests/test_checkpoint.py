@@ -217,6 +217,15 @@ def test_a_disk_that_cannot_read_is_damage_like_any_other(workdir, gan, states, 
     assert "Input/output error" in said[0]
 
 
+def test_what_is_wrong_with_the_machine_is_not_damage(workdir, gan, monkeypatch):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(ocp, "load", fail)
+    with pytest.raises(MemoryError):
+        checkpoint.newest(workdir, gan)
+
+
 def test_all_damaged_is_an_error_and_nothing_is_deleted(workdir, gan):
     for step in (8, 12):
         DAMAGE["truncated"](files(workdir, step)[0])

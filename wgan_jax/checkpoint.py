@@ -151,12 +151,13 @@ def load(workdir: Path, step: int, gan: Gan) -> TrainState:
       Damaged: if it cannot be read, or differs from what was written.
       UserError: if it is of another network or another version, naming the differences.
     """
+    jax.local_devices()  # a backend that is missing is no damage
     path = folder(workdir) / str(step)
     with seal.held(path):
         try:
             return _load(path.absolute(), gan)
-        except (Damaged, UserError):
-            raise
+        except (Damaged, UserError, MemoryError, jax.errors.JaxRuntimeError):
+            raise  # neither a full memory nor a missing device says anything of the checkpoint
         except Exception as error:  # what a disk and the libraries make of damage
             raise Damaged(f"it cannot be read: {short(error)}") from error
 
