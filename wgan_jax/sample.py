@@ -80,17 +80,10 @@ def main() -> None:
         raise UserError("--by_class: needs a run with classes, and no --label")
     num = f.num * gan.num_classes if f.by_class else f.num
     check(f.out, gan, num * FRAMES if f.interpolate else num)
-<<<<<<< HEAD
     key, columns = jax.random.key(f.seed), f.num if f.by_class else None
     label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
     if f.by_class:
         label = np.arange(gan.num_classes).repeat(f.num)
-=======
-    key, columns = jax.random.key(f.seed), None
-    label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
-    if f.by_class:
-        columns, label = f.num, np.arange(gan.num_classes).repeat(f.num)
->>>>>>> endings
     z = latents(gan, key, num)
     if f.interpolate:
         columns, z = FRAMES, walks(gan, key, num)
