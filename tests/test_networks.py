@@ -173,8 +173,10 @@ def test_impossible_images_are_refused_with_the_possible_sizes(network, shape):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="kernel_init 'he' must be one of he_uniform, normal"):
+    with pytest.raises(ValueError, match="kernel_init 'he' must be one of he_uniform, normal, uniform"):
         dcgan.Critic(kernel_init="he").init(KEY, jnp.zeros((1, 8, 8, 1)))
+    with pytest.raises(ValueError, match="kernel_init 'he' must be one of he_uniform, he_glorot, fan_in"):
+        mlp.Critic(kernel_init="he").init(KEY, jnp.zeros((1, 2)))
     with pytest.raises(ValueError, match="norm 'group' must be one of none, batch, layer"):
         Norm("group").init(KEY, jnp.zeros((1, 8, 8, 1)))
 
