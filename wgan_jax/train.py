@@ -89,13 +89,13 @@ def _lead(
             return start, state
         if start:
             print(f"resuming {workdir} after iteration {start:,}", flush=True)
-        if run.new_origin:  # from here on, the run needs the other one no more
-            with checkpoint.alone(), Checkpointer(workdir) as checkpointer:
-                checkpointer.save(start, first)
         with (
             _clear_errors(workdir),
             Checkpointer(workdir, keep=config.report.checkpoints, best=config.report.best) as checkpointer,
         ):
+            if run.new_origin:  # with this checkpoint, the run needs the other one no more
+                with checkpoint.alone():
+                    checkpointer.save(start, first)
             state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
         parallel.wait_for_all("saved")
         draw_plots(workdir, gan.game.estimate_name)
