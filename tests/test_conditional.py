@@ -12,7 +12,7 @@ import pytest
 from scipy.special import log_softmax
 
 import wgan_jax
-from wgan_jax import UserError, data, draws, games
+from wgan_jax import UserError, data, differences, draws, games
 from wgan_jax.estimate import fixed_set, make_estimate
 from wgan_jax.evaluate import evaluate
 from wgan_jax.networks import dcgan, mlp
@@ -326,8 +326,8 @@ def config_of(name):
 
 
 def test_the_conditional_cifar_config_differs_by_its_classes_alone():
-    lines = wgan_jax.config.differences(config_of("cifar10_resnet")(), config_of("cifar10_resnet_conditional")())
-    assert lines == ["config.conditional.kind: 'none' there, 'auxiliary' here"]
+    lines = differences.of_settings(config_of("cifar10_resnet")(), config_of("cifar10_resnet_conditional")())
+    assert list(lines.values()) == ["config.conditional.kind: 'none' there, 'auxiliary' here"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import wgan_jax
-from wgan_jax import UserError, config
+from wgan_jax import UserError, config, differences
 from wgan_jax.config import default
 from wgan_jax.networks import dcgan, mlp
 from wgan_jax.readers import READERS
@@ -341,19 +341,32 @@ def test_integers_pass_for_floats():
 @given(st.floats(0.0, 0.99), st.integers(1, 1000))
 def test_json_round_trip(decay, steps):
     c = tiny_config(ema_decay=decay, steps=steps)
-    assert config.differences(config.from_json(config.to_json(c)), c) == []
-
-
-def test_where_a_run_runs_is_no_difference():
-    assert config.differences(default(), tiny_config(microbatches=2)) == config.differences(default(), tiny_config())
-    moved = default()
-    moved.parallel.mode, moved.microbatches = "pmap", 4
-    assert config.differences(default(), moved) == []
+    assert differences.of_settings(config.from_json(config.to_json(c)), c) == {}
 
 
 def test_differences_name_both_values():
-    lines = config.differences(tiny_config(), tiny_config(seed=3, critic__width=9))
-    assert lines == ["config.critic.width: 8 there, 9 here", "config.seed: 0 there, 3 here"]
+    lines = differences.of_settings(tiny_config(), tiny_config(seed=3, critic__width=9))
+    assert lines == {
+        "critic.width": "config.critic.width: 8 there, 9 here",
+        "seed": "config.seed: 0 there, 3 here",
+    }
+
+
+def test_a_key_is_within_itself_and_its_sections_alone():
+    assert differences.within("report.every", ["report"])
+    assert differences.within("data.dir", ["data.dir"])
+    assert not differences.within("reporter.every", ["report"])
+    assert not differences.within("data.directory", ["data.dir"])
+
+
+def test_complete_settings_stay_as_they_are_and_others_get_their_defaults():
+    c = tiny_config(seed=3)
+    assert config.complete(c) == (c, {})
+    values = c.to_dict()
+    del values["critic"]["optimizer"]["eps"], values["debug"]
+    whole, absent = config.complete(ConfigDict(values | {"zzz": 1}))
+    assert absent == {"critic.optimizer.eps": 1e-8, "debug.nans": False}
+    assert whole.to_dict() == c.to_dict() | {"zzz": 1}
 
 
 BEFORE_ANY_DEVICE = """

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -222,7 +223,7 @@ def test_a_run_on_devices_that_cannot_share_its_batch_ends_before_it_begins(tmp_
 # --- several hosts, as processes on this machine ---
 
 
-def start_hosts(workdir, *args, devices=2, slurm=False):
+def start_hosts(workdir, *args, devices=2, slurm=False, own=lambda i: []):
     port, processes = free_port(), []
     for i in range(2):
         hosts = [f"--coordinator_address=localhost:{port}", "--num_processes=2", f"--process_id={i}"]
@@ -233,7 +234,7 @@ def start_hosts(workdir, *args, devices=2, slurm=False):
             hosts = []
         processes.append(
             subprocess.Popen(
-                train_command(workdir, *hosts, *args),
+                train_command(workdir, *hosts, *args, *own(i)),
                 env=devices_environment(devices, **more),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -243,9 +244,28 @@ def start_hosts(workdir, *args, devices=2, slurm=False):
     return processes
 
 
-def lengthen(workdir, steps):
-    path = workdir / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"steps": steps}))
+@pytest.mark.slow
+def test_hosts_with_other_settings_all_say_so_and_nothing_is_written(tmp_path):
+    processes = start_hosts(tmp_path / "run", own=lambda i: [f"--config.seed={i}"])
+    for process in processes:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 2, err
+        assert "error: host 1 has other settings than the first: start all with the same flags" in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+
+
+@pytest.mark.slow
+def test_hosts_begin_with_another_runs_networks(tmp_path):
+    assert run(train_command(tmp_path / "old", "--config.steps=4")).returncode == 0
+    for flags in ([f"--init_from={tmp_path / 'old'}", "--step=4"], []):  # and again, without the flags
+        processes = start_hosts(tmp_path / "new", "--config.seed=3", "--config.steps=4", *flags)
+        for process in processes:
+            _, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+        assert checkpoint.steps(tmp_path / "new") == [4, 0]
+        shutil.rmtree(tmp_path / "new" / "checkpoints" / "4")
+    old, new = (wgan_jax.restore(tmp_path / name)[1] for name in ("old", "new"))
+    jax.tree.map(np.testing.assert_array_equal, old.ema, new.ema)
 
 
 @pytest.mark.slow
@@ -261,7 +281,6 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
         assert process.returncode == 0, err
         assert "done: 4 iterations" in out
     for steps, devices, mode in ((8, 1, "jit"), (12, 8, "pmap")):
-        lengthen(moving, steps)
         more = [*args, f"--config.steps={steps}", f"--config.parallel.mode={mode}"]
         done = subprocess.run(
             train_command(moving, *more), env=devices_environment(devices), capture_output=True, text=True, check=False
