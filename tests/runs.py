@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import wgan_jax
-from wgan_jax.checkpoint import Checkpointer
+from wgan_jax.checkpointer import Checkpointer
 from wgan_jax.resume import Options, Run
 
 from .conftest import tiny_config
