@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -83,7 +82,7 @@ def _lead(
         run = Run(workdir, config, data.fingerprint(train_data, held_out), options)
         first = run.state(gan)
         start = int(first.step)
-        state, begun = parallel.from_first_host(config, (first, np.asarray(run.new_origin)))
+        state = parallel.from_first_host(config, first)
         run.record(start)
         checkpoint.set_aside(workdir, beyond=start)
         if start == config.steps:
@@ -94,8 +93,9 @@ def _lead(
             _clear_errors(workdir),
             Checkpointer(workdir, keep=config.report.checkpoints, best=config.report.best) as checkpointer,
         ):
-            if begun:  # with this checkpoint, the run needs the other one no more
-                checkpointer.save(start, devices.shares(devices.replicate(state)))
+            # With this checkpoint the run needs the other one no more; several hosts need it until their first one.
+            if run.new_origin and parallel.hosts() == 1:
+                checkpointer.save(start, first)
             state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
         parallel.wait_for_all("saved")
         draw_plots(workdir, gan.game.estimate_name)
@@ -107,14 +107,11 @@ def _assist(
 ) -> tuple[int, TrainState]:
     """The part of the other hosts; returns what `_lead` returns."""
     train_data = data.load(config, "train", cache=config.data.cache)
-    like = (init_state(gan, jax.random.key(config.seed)), np.asarray(False))
-    state, begun = parallel.from_first_host(config, like)
+    state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
     start = int(state.step)
     if start == config.steps:
         return start, state
     with _clear_errors(workdir), Checkpointer(workdir) as checkpointer:
-        if begun:
-            checkpointer.save(start, devices.shares(devices.replicate(state)))
         state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
     parallel.wait_for_all("saved")
     return start, state
