@@ -222,24 +222,24 @@ def first_host() -> bool:
     return jax.process_index() == 0
 
 
-def from_first_host(config: ConfigDict, state: TrainState) -> TrainState:
-    """The first host's state on every host.
+def from_first_host(config: ConfigDict, tree: T) -> T:
+    """The first host's arrays on every host.
 
     Args:
       config: this host's settings.
-      state: on the first host the one that counts; on the others any of its shapes.
+      tree: of arrays; on the first host the one that counts, on the others any of its shapes.
 
     Raises:
       UserError: on every host, if the settings of one are not the first one's.
     """
     if hosts() == 1:
-        return state
+        return tree
     digest = np.frombuffer(hashlib.sha256(configs.to_json(config).encode()).digest(), np.uint8)
     digests = multihost_utils.process_allgather(digest)
     for host, other in enumerate(digests):
         if not np.array_equal(other, digests[0]):
             raise UserError(f"host {host} has other settings than the first: start all with the same flags")
-    return _with_keys(multihost_utils.broadcast_one_to_all(_plain(state)), state)
+    return _with_keys(multihost_utils.broadcast_one_to_all(_plain(tree)), tree)
 
 
 def _is_key(x: Any) -> bool:

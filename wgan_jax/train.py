@@ -91,7 +91,8 @@ def _lead(
         with Checkpointer(workdir, config.report.checkpoints, config.report.best) as checkpointer:
             if 0 < start < config.steps:
                 print(f"resuming {workdir} after iteration {start:,}", flush=True)
-            if run.new_origin and parallel.hosts() == 1:  # from here on, the run needs the other one no more
+            # With this checkpoint the run needs the other one no more; several hosts need it until their first one.
+            if run.new_origin and parallel.hosts() == 1:
                 checkpointer.save(start, first)
             if start < config.steps:
                 state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
