@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from wgan_jax import seal
@@ -113,6 +114,21 @@ def alone() -> ocp.Context:
         context.multiprocessing_options.primary_host = here
         context.multiprocessing_options.active_processes = {here}
     return context
+
+
+def count_alike() -> None:
+    """Brings all hosts to one number of orbax operations; to be called by all of them before they save together.
+
+    Orbax counts its operations in each process, and hosts that save wait for each other under that number. The first
+    host, which alone reads checkpoints, is ahead of the others: they would wait for ever.
+    """
+    if jax.process_count() == 1:
+        return
+    from orbax.checkpoint._src.futures.synchronization import OperationIdGenerator as Operations
+
+    number = int(Operations.get_current_operation_id())
+    for _ in range(int(multihost_utils.process_allgather(np.int32(number)).max()) - number):
+        Operations.next_operation_id()
 
 
 def folder(workdir: Path) -> Path:

@@ -28,15 +28,17 @@ class Checkpointer:
     """Writes the checkpoints of one run under `workdir/checkpoints/<step>`.
 
     The newest `keep` stay, and the one that is best by the metric `best`, if it is named. Writing goes on in the
-    background; leaving the `with` block waits for it. All hosts of a run must save the same steps, each with its share
-    of the state; the first one seals and tidies up. What a killed run left unfinished is removed at the start. Nothing
-    is removed or overwritten that the run did not write itself, nor a checkpoint that holds somebody else's file.
+    background; leaving the `with` block waits for it. All hosts of a run must make one together, and save the same
+    steps, each with its share of the state; the first one seals and tidies up. What a killed run left unfinished is
+    removed at the start. Nothing is removed or overwritten that the run did not write itself, nor a checkpoint that
+    holds somebody else's file.
     """
 
     def __init__(self, workdir: Path, keep: int = 3, best: str = ""):
         self._workdir, self._keep, self._best = workdir, keep, best
         self._folder = checkpoint.folder(workdir).absolute()
         self._first = jax.process_index() == 0
+        checkpoint.count_alike()
         self._values: dict[int, float] = {}
         if self._first:
             self._folder.mkdir(parents=True, exist_ok=True)

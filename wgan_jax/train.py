@@ -108,8 +108,8 @@ def _assist(
     train_data = data.load(config, "train", cache=config.data.cache, processes=parallel.hosts())
     state = parallel.from_first_host(config, init_state(gan, jax.random.key(config.seed)))
     start = int(state.step)
-    if start < config.steps:
-        with Checkpointer(workdir) as checkpointer:
+    with Checkpointer(workdir) as checkpointer:
+        if start < config.steps:
             state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
     parallel.wait_for_all("saved")
     return start, state
