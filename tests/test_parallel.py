@@ -272,24 +272,24 @@ def test_hosts_begin_with_another_runs_networks(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_devices(tmp_path):
-    """Two hosts, found as under Slurm, then one device, then eight by pmap: as one device that did it all."""
+    """Two hosts, found as under Slurm, which resume, then one device, then eight by pmap: as one that did it all."""
     # A large ε keeps rounding small, so that a wrong draw, batch or state would show.
     optimizer = [f"--config.{player}.optimizer." for player in ("critic", "generator")]
     args = [f"{key}{setting}" for key in optimizer for setting in ("schedule=constant", "eps=1e-4")]
     moving, still = tmp_path / "moving", tmp_path / "still"
-    processes = start_hosts(moving, *args, "--config.steps=4", slurm=True)
-    for process in processes:
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        assert "done: 4 iterations" in out
-    for steps, devices, mode in ((8, 1, "jit"), (12, 8, "pmap")):
+    for steps in (4, 8):
+        for process in start_hosts(moving, *args, f"--config.steps={steps}", slurm=True):
+            out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+            assert f"done: {steps} iterations" in out
+    for steps, devices, mode in ((12, 1, "jit"), (16, 8, "pmap")):
         more = [*args, f"--config.steps={steps}", f"--config.parallel.mode={mode}"]
         done = subprocess.run(
             train_command(moving, *more), env=devices_environment(devices), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         assert f"resuming {moving} after iteration {steps - 4}" in done.stdout
-    done = run(train_command(still, *args, "--config.steps=12"))
+    done = run(train_command(still, *args, "--config.steps=16"))
     assert done.returncode == 0, done.stderr
     a, b = (named_arrays(wgan_jax.restore(workdir)[1]) for workdir in (moving, still))
     for name in a.keys() - {"key"}:
