@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import pytest
@@ -59,6 +60,24 @@ def test_reading_never_takes_pruning_for_damage(reads, tmp_path, capsys):
     assert len(seen) > 2
     assert capsys.readouterr().out == ""
     assert len(checkpoint.steps(tmp_path)) <= 3  # one may have been read when its turn to go came
+
+
+def test_a_thread_reads_while_another_saves(tmp_path):
+    gan = claim(tmp_path, tiny_config())
+    state = wgan_jax.init_state(gan, jax.random.key(0))
+
+    def train():
+        with Checkpointer(tmp_path, keep=2) as checkpointer:
+            for step in range(1, 16):
+                checkpointer.save(step, state)
+
+    with ThreadPoolExecutor(1) as threads:
+        training = threads.submit(train)
+        while not training.done():
+            if checkpoint.steps(tmp_path):
+                assert_same_bits(wgan_jax.restore(tmp_path)[1], state)
+        training.result()
+    assert checkpoint.steps(tmp_path)[0] == 15
 
 
 def test_a_checkpoint_that_is_read_is_not_pruned(tmp_path):

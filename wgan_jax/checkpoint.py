@@ -9,6 +9,7 @@ A checkpoint is data: nothing in it is executed.
 import json
 import math
 import re
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -41,14 +42,35 @@ FORM = (SEAL, RECORD, METADATA, "state/manifest.ocdbt")
 """Files of a checkpoint; a folder that has none of them is none."""
 
 
-def begin(path: Path, state: TrainState) -> ocp.AsyncResponse[None]:
+_ORBAX = threading.Lock()
+"""Held while orbax saves or loads. It numbers its operations, and one that begins disturbs one that is under way."""
+
+
+def begin(path: Path, state: TrainState) -> Callable[[], None]:
     """Copies the state's arrays and begins to write them: the first half of a checkpoint, done by all hosts together.
+
+    Returns what waits until they are written.
 
     Raises:
       UserError: if something that is not of this run has the checkpoint's name already.
     """
     _refuse_obstacle(path)
-    return ocp.save_async(path.with_name(path.name + PARTIAL), state, checkpointable_name="state", overwrite=True)
+    _ORBAX.acquire()
+    try:
+        writing = ocp.save_async(
+            path.with_name(path.name + PARTIAL), state, checkpointable_name="state", overwrite=True
+        )
+    except BaseException:
+        _ORBAX.release()
+        raise
+
+    def written() -> None:
+        try:
+            writing.result()
+        finally:
+            _ORBAX.release()
+
+    return written
 
 
 def finish(path: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -187,7 +209,7 @@ def _load(path: Path, gan: Gan) -> TrainState:
     if not seal.sealed(path) and "digests" not in record:
         raise Damaged("it has no seal, and no digests of its arrays")
     _check_same_arrays(path, record, describe(abstract_state(gan)))
-    with warnings.catch_warnings(), alone():
+    with _ORBAX, warnings.catch_warnings(), alone():
         warnings.simplefilter("ignore")
         state = ocp.load(path, abstract_state(gan), checkpointable_name="state")
     if describe(state) != record["arrays"]:

@@ -79,7 +79,7 @@ class Checkpointer:
         copies = {name: _copy(x) for name, x in named_arrays(state).items()} if self._first else {}
 
         def finish() -> None:
-            written.result()
+            written()
             if self._first:
                 checkpoint.finish(path, record, copies)
                 self._prune()
