@@ -6,6 +6,7 @@ Its record has the name, type and digest of every array, so one of another netwo
 A checkpoint is data: nothing in it is executed.
 """
 
+import functools
 import json
 import math
 import re
@@ -355,6 +356,7 @@ def _known(workdir: Path, but: int | None = None) -> str:
     return f"latest, or one of {', '.join(there)}" if there else "latest"
 
 
+@functools.lru_cache(maxsize=4)
 def abstract_state(gan: Gan) -> TrainState:
     """Returns shapes, types and placement of a state, without its arrays."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
