@@ -726,6 +726,11 @@ def begin_as_told(message, workdir, **changes):
     return state
 
 
+def damage(path):
+    """Damages a checkpoint."""
+    shutil.rmtree(path / "state")
+
+
 def claim(workdir):
     """Does the first thing that a start of a run does."""
     with claimed(workdir):
@@ -782,7 +787,7 @@ def _(tmp_path, *_):
 def _(tmp_path, *_):
     begin(tmp_path / "run", 4, 8)
     newest = tmp_path / "run" / "checkpoints" / "8"
-    shutil.rmtree(newest / "state")
+    damage(newest)
     (newest / "notes.txt").write_text("mine")
     message = told(train, tiny_config(steps=8), tmp_path / "run", options=Options(allow_other_data=True))
     place, name = read(r"(\S+) must make way for the run, and holds (\S+),", message)
@@ -882,8 +887,12 @@ def _(tmp_path, *_):
     return applied_steps(tmp_path, told(go_on, tmp_path / "new", Options(init_from=tmp_path / "run", step="best")))
 
 
-@case("has no such checkpoint; use {}")
+@case("has no such checkpoint; {}")
 def _(tmp_path, *_):
+    begin(tmp_path / "run")
+    none = told(wgan_jax.restore, tmp_path / "run", 5)
+    assert none.endswith("no checkpoint is there yet: start the run again to go on with it")
+    assert go_on(tmp_path / "run").step == 0
     begin(tmp_path / "run", 4, 8)
     return applied_steps(tmp_path, told(go_on, tmp_path / "new", Options(init_from=tmp_path / "run", step="5")))
 
@@ -896,8 +905,14 @@ def _(tmp_path, *_):
 
 @case("--step={}: that checkpoint of {} is damaged")
 def _(tmp_path, *_):
+    begin(tmp_path / "single", 8)
+    damage(tmp_path / "single" / "checkpoints" / "8")
+    alone = told(wgan_jax.restore, tmp_path / "single", 8)
+    assert alone.endswith("no other is there: restore it from a backup, or start in another workdir")
+    begin(tmp_path / "single", 8)
+    wgan_jax.restore(tmp_path / "single", 8)
     begin(tmp_path / "run", 4, 8)
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8" / "state")
+    damage(tmp_path / "run" / "checkpoints" / "8")
     return applied_steps(tmp_path, told(go_on, tmp_path / "new", Options(init_from=tmp_path / "run", step="8")))
 
 
