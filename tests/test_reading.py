@@ -105,10 +105,10 @@ def test_a_step_that_is_not_there_names_those_that_are(tmp_path):
         for step in (4, 8):
             checkpointer.save(step, wgan_jax.init_state(gan, jax.random.key(0)))
     for step in (5, "5", "x", "-1"):
-        with pytest.raises(UserError, match=rf"--step={step}: no checkpoint of that step .* 8, 4"):
+        with pytest.raises(UserError, match=rf"--step={step}: .* has no such checkpoint; use latest, or one of 8, 4"):
             wgan_jax.restore(tmp_path, step)
-    with pytest.raises(UserError, match=r"no config\.report\.best; use --step=latest"):
+    with pytest.raises(UserError, match=r"without config\.report\.best; use latest, or one of 8, 4"):
         wgan_jax.restore(tmp_path, "best")
     (tmp_path / "checkpoints" / "4" / "record.json").write_text("{")
-    with pytest.raises(UserError, match="--step=4: that checkpoint is damaged"):
+    with pytest.raises(UserError, match=r"--step=4: that checkpoint of .* is damaged .*; use latest, or one of 8$"):
         wgan_jax.restore(tmp_path, 4)
