@@ -12,7 +12,6 @@ from wgan_jax.files import PARTIAL, write_atomically
 from wgan_jax.workdir import FILES, FOLDERS, claimed
 
 from .commands import run, train_command
-from .conftest import tiny_config
 from .test_death import die
 
 
@@ -100,7 +99,7 @@ def test_a_folder_that_no_run_has_claimed_is_refused_if_it_has_what_a_run_would_
         path.write_text("precious")
         with (
             pytest.raises(UserError, match=f"holds no run .*{name.split('/')[0]}.*use another workdir"),
-            claimed(workdir, tiny_config()),
+            claimed(workdir),
         ):
             pass
         assert path.read_text() == "precious"
@@ -116,7 +115,7 @@ def test_a_link_in_the_place_of_a_file_or_folder_is_refused(name, tmp_path):
     else:
         victim.write_text("precious")
     (workdir / name).symlink_to(victim)
-    with pytest.raises(UserError, match=rf"{name} is a link"), claimed(workdir, tiny_config()):
+    with pytest.raises(UserError, match=rf"{name} is a link"), claimed(workdir):
         pass
     assert victim.is_dir() or victim.read_text() == "precious"
     assert (workdir / name).is_symlink()
