@@ -12,9 +12,10 @@ from PIL import Image
 
 import wgan_jax
 from wgan_jax import UserError, transport
-from wgan_jax.data import toy
+from wgan_jax.data import fixed_subset, toy
 from wgan_jax.report import records
 from wgan_jax.train import train
+from wgan_jax.workdir import LOCK
 
 from .commands import ROOT, command, environment, run, run_here, train_command
 from .conftest import tiny_config
@@ -142,7 +143,8 @@ def test_toy_runs_log_the_exact_distance_beside_the_estimate(tmp_path):
     gan, state = wgan_jax.restore(tmp_path / "run")
     z = wgan_jax.draws.held_out_latents(state.key, 12, np.arange(512), gan.latent_dim)
     fake = np.asarray(gan.generator.apply(state.generator.variables, z))
-    points = toy.load("8gaussians", "held_out").examples["image"][:512]
+    held_out = toy.load("8gaussians", "held_out")
+    points = held_out.read(fixed_subset(held_out, 512))["image"]
     exact = history[-1]["wasserstein_exact"]
     assert exact == pytest.approx(transport.wasserstein(points, fake), rel=1e-5)
     layers = state.critic.params["hidden"] | {"output": state.critic.params["output"]}
@@ -275,9 +277,9 @@ def test_a_path_in_the_home_folder(digits_run, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["ä \udcff.png"]
 
 
-@pytest.mark.parametrize("place", ["samples", "plots", "tensorboard", "checkpoints", "metrics.jsonl", "lock"])
+@pytest.mark.parametrize("place", ["samples", "plots", "tensorboard", "checkpoints", "metrics.jsonl", LOCK])
 def test_another_thing_in_the_place_of_a_runs_file(place, tmp_path):
-    if "." in place or place == "lock":
+    if "." in place:
         (tmp_path / place).mkdir()
     else:
         (tmp_path / place).touch()
@@ -298,13 +300,13 @@ def test_another_thing_in_the_place_of_a_runs_file(place, tmp_path):
     ],
     ids=lambda value: str(value)[:30],
 )
-@pytest.mark.parametrize("place", ["init_state", "data.load", "loop.run", "parallel.of", "draw_plots"])
+@pytest.mark.parametrize("place", ["resume.init_state", "data.load", "loop.run", "parallel.of", "train.draw_plots"])
 def test_what_a_machine_refuses_is_one_line_wherever_training_is(error, words, place, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(f"wgan_jax.train.{place}", refuse)
-    if place == "draw_plots":
+    monkeypatch.setattr(f"wgan_jax.{place}", refuse)
+    if place == "train.draw_plots":
         monkeypatch.setattr("wgan_jax.train.loop.run", lambda *args: args[4])
     with pytest.raises(UserError) as told:
         train(tiny_config(), tmp_path)

@@ -12,10 +12,11 @@ from PIL import Image
 import wgan_jax
 from wgan_jax import UserError, checkpoint, data, differences, identity
 from wgan_jax import config as configs
+from wgan_jax.files import PARTIAL
 from wgan_jax.resume import Options, Run
 from wgan_jax.state import named_arrays
 from wgan_jax.train import train
-from wgan_jax.workdir import read_config, update, write_atomically
+from wgan_jax.workdir import claimed, disk_errors, read_config, update
 
 from . import kill
 from .conftest import tiny_config
@@ -36,10 +37,12 @@ def files(workdir):
 
 def test_a_longer_run_equals_one_that_was_as_long_from_the_start(tmp_path):
     """Finished or not, and with other intervals, data in memory or not, and iterations in one compiled call."""
-    train(tiny_config(steps=12, steps_per_dispatch=4), tmp_path / "whole")
-    train(tiny_config(steps=8, steps_per_dispatch=4), tmp_path / "finished")
+    pictures(tmp_path / "pictures", 40)
+    same = {"data__name": f"folder:{tmp_path / 'pictures'}", "steps_per_dispatch": 4}
+    train(tiny_config(steps=12, **same), tmp_path / "whole")
+    train(tiny_config(steps=8, **same), tmp_path / "finished")
     shutil.copytree(tmp_path / "finished", tmp_path / "unfinished")
-    train(tiny_config(steps=12, steps_per_dispatch=4), tmp_path / "finished")
+    train(tiny_config(steps=12, **same), tmp_path / "finished")
     assert kill.differences(tmp_path / "whole", tmp_path / "finished") == []
     assert files(tmp_path / "whole")[0] == files(tmp_path / "finished")[0]
     starts = identity.read(tmp_path / "finished").starts
@@ -47,7 +50,7 @@ def test_a_longer_run_equals_one_that_was_as_long_from_the_start(tmp_path):
 
     shutil.rmtree(tmp_path / "unfinished" / "checkpoints" / "8")
     elsewhere = {"report__every": 3, "report__checkpoint_every": 5, "data__cache": "never", "steps_per_dispatch": 3}
-    state = train(tiny_config(steps=12, **elsewhere), tmp_path / "unfinished")
+    state = train(tiny_config(steps=12, **(same | elsewhere)), tmp_path / "unfinished")
     whole = named_arrays(wgan_jax.restore(tmp_path / "whole")[1])
     for name, array in named_arrays(state).items():
         if name != "key":
@@ -93,8 +96,9 @@ def test_a_run_that_has_done_nothing_may_get_another_number_of_iterations(tmp_pa
         {"parallel__mode": "pmap"},
         {"report__every": 1, "report__samples_every": 7, "report__best": "held_out_estimate"},
         {"debug__nans": True},
-        {"data__cache": "always", "data__dir": "/elsewhere", "data__unreadable_fraction": 0.5},
-        {"data__name": "folder:/elsewhere", "data__held_out_fraction": 0.2},  # the fingerprint is the same
+        # of other names, but the fingerprint is the same
+        {"data__name": "tfds:x", "data__cache": "always", "data__dir": "/elsewhere", "data__unreadable_fraction": 0.5},
+        {"data__name": "folder:/elsewhere", "data__held_out_fraction": 0.2},
     ],
     ids=str,
 )
@@ -235,10 +239,10 @@ def test_other_versions_and_devices_are_told_and_the_same_ones_are_not(tmp_path,
 
 
 def test_the_hosts_own_cores_matter_where_it_computes_itself():
-    there = {"backend": "gpu", "cpus": 8, "cpu": "a", "jax": "1", "step": 3}
-    assert differences.of_environments(there, there | {"cpus": 4, "cpu": "b", "step": 5}) == []
+    there = {"backend": "gpu", "cores": 8, "cpu": "a", "jax": "1", "step": 3}
+    assert differences.of_environments(there, there | {"cores": 4, "cpu": "b", "step": 5}) == []
     there = there | {"backend": "cpu"}
-    assert differences.of_environments(there, there | {"cpus": 4}) == ["cpus: 8 there, 4 here"]
+    assert differences.of_environments(there, there | {"cores": 4}) == ["cores: 8 there, 4 here"]
 
 
 def test_a_record_that_cannot_be_read_can_be_deleted(tmp_path):
@@ -358,16 +362,34 @@ def test_another_origin_than_the_runs_is_refused(options, words, tmp_path):
 # --- files ---
 
 
-def test_a_file_is_written_whole_and_never_through_a_link(tmp_path):
+@pytest.mark.parametrize(("ending", "why"), [("", "it is a link"), (PARTIAL, "symbolic link")])
+def test_a_file_is_never_written_through_a_link(ending, why, tmp_path):
     victim, path = tmp_path / "victim", tmp_path / "run.json"
+    link = tmp_path / f"run.json{ending}"
     victim.write_text("precious")
-    path.symlink_to(victim)
+    link.symlink_to(victim)
+    with pytest.raises(UserError, match=why) as refused, disk_errors(tmp_path):
+        update(path, "new")
+    assert "\n" not in str(refused.value)
+    assert (victim.read_text(), link.is_symlink()) == ("precious", True)
+    link.unlink()
     update(path, "new")
-    assert (victim.read_text(), path.read_text(), path.is_symlink()) == ("precious", "new", False)
-    (tmp_path / "run.json.partial").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic link"):
-        write_atomically(path, "newer")
-    assert (victim.read_text(), path.read_text()) == ("precious", "new")
+    assert (victim.read_text(), path.read_text(), sorted(os.listdir(tmp_path))) == (
+        "precious",
+        "new",
+        ["run.json", "victim"],
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "run.json"])
+def test_a_start_refuses_a_link_before_it_writes_anything(name, tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match=f"{name} is a link, .*: remove the link"), claimed(tmp_path / "run"):
+        pytest.fail("claimed")
+    assert os.listdir(tmp_path / "run") == [name]
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path):

@@ -129,5 +129,5 @@ def test_a_step_that_is_not_there_names_those_that_are(tmp_path):
     with pytest.raises(UserError, match=r"without config\.report\.best; use latest, or one of 8, 4"):
         wgan_jax.restore(tmp_path, "best")
     (tmp_path / "checkpoints" / "4" / "record.json").write_text("{")
-    with pytest.raises(UserError, match=r"--step=4: that checkpoint .* is damaged .*; use latest, or one of 8"):
+    with pytest.raises(UserError, match=r"--step=4: that checkpoint of .* is damaged .*; use latest, or one of 8$"):
         wgan_jax.restore(tmp_path, 4)

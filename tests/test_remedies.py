@@ -14,6 +14,7 @@ import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -25,11 +26,13 @@ from PIL import Image
 import wgan_jax
 from wgan_jax import UserError, aot, checkpoint, command, data, identity, loop, parallel
 from wgan_jax import config as configs
+from wgan_jax.data import __main__ as data_command
 from wgan_jax.data import batches, prepare
 from wgan_jax.experiments import experiment
 from wgan_jax.resume import Options
 from wgan_jax.schedule import CriticSchedule
 from wgan_jax.train import train
+from wgan_jax.workdir import claimed
 
 from .commands import ROOT
 from .conftest import tiny_config
@@ -37,8 +40,8 @@ from .runs import DIGITS, begin, go_on
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-REMEDY = re.compile(r"--[a-z{]|config\.[a-z{]|python -m|pip install")
-"""What makes a message one that names a flag, a setting or a command."""
+REMEDY = re.compile(r"--[a-z{]|config\.[a-z{]|python -m|pip install|elsewhere|(; |as in: )\{\}$")
+"""What makes a message one that names a flag, a setting or a command, a thing to move, or a remedy that is put in."""
 
 EXEMPT = {
     "libtpu says {}": "the remedy installs a package",
@@ -53,6 +56,7 @@ EXEMPT = {
     "is in it; name another split": "TFDS itself refuses every empty split that is known, with another message",
     "--workdir={}: cannot be written": "the reason is the system's",
     "--out={}: cannot be written": "the reason is the system's",
+    "its file system cannot lock files": "the reason is the system's, and every folder of the tests can be locked",
     "--config: {}: {}": "the reason is an exception of the user's own file",
     "config.debug.nans: {}": "it names the place, and no remedy is known",
     "use the version that wrote it": "the remedy is another version of this package",
@@ -118,8 +122,8 @@ def test_every_message_with_a_remedy_has_a_case():
 
 
 def test_every_flag_and_setting_that_a_message_names_exists():
-    defined = {text(call.args[0]) for call in calls(*(name for name in dir(flags) if name.startswith("DEFINE")))}
-    defined |= {"config", "flag"}  # the config file's, and --flag=value for any
+    defining = ("define_path", *(name for name in dir(flags) if name.startswith("DEFINE")))
+    defined = {text(call.args[0]) for call in calls(*defining)} | {"config", "flag"}  # --flag=value stands for any
     keys = {f"config.{key}" for key in dict(configs.flatten(configs.default()))} | {"config.py", "config.json"}
     for template in NAMING:
         for flag in re.findall(r"--([a-z]\w*)", template):
@@ -161,6 +165,17 @@ SETTINGS = {
         {"critic__norm": "none"},
     ),
     "the mlp has none": ({"generator__norm": "layer"}, {"generator__norm": "none"}),
+    "config.{}.kernel_init = {}: config.{}.network = {} has {}": (
+        {"critic__kernel_init": "normal"},
+        {"critic__kernel_init": "he_uniform"},
+        {"critic__kernel_init": "he_glorot"},
+        {"critic__kernel_init": "fan_in"},
+    ),
+    "has no effect here, only {} reads it": (
+        {"critic__kernel_size": 3},
+        {"critic__kernel_size": 5},
+        {"critic__network": "dcgan"},
+    ),
     "convolutions need images": (
         {"data__name": "toy:swissroll", "data__size": 0, "data__channels": 2, "critic__network": "dcgan"},
         {"critic__network": "mlp"},
@@ -215,13 +230,19 @@ SETTINGS = {
 @pytest.mark.parametrize("says", SETTINGS)
 def test_a_setting_that_a_message_names_works(says):
     wrong, *remedies = SETTINGS[says]
-    values = dict(configs.flatten(tiny_config())) | {key.replace("__", "."): value for key, value in wrong.items()}
-    message = told(wgan_jax.build, nested(values))
+    message = told(wgan_jax.build, settings(wrong))
     assert matches(template_of(says), message), message
     for remedy in remedies:
         if not matches("config.{} = {}: must be {}", message) and "must be finite" not in message:
             assert str(next(iter(remedy.values()))).rstrip("x").removesuffix("swissroll") in message, message
-        wgan_jax.build(nested(values | {key.replace("__", "."): value for key, value in remedy.items()}))
+        wgan_jax.build(settings(wrong | remedy))
+
+
+def settings(changes):
+    """The settings of a tiny run with these changes, of whatever types."""
+    networks = {key: value for key, value in changes.items() if key.endswith("__network")}  # the depth depends on them
+    values = dict(configs.flatten(tiny_config(**networks)))
+    return nested(values | {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def nested(values):
@@ -313,17 +334,51 @@ def _(_, monkeypatch, request):
 def _(_, monkeypatch, request):
     capsys = request.getfixturevalue("capsys")
     message = run_command(monkeypatch, capsys, CONFIG, "--config.stpes=3")
-    key = read('Did you mean "(.*)"', message)
+    key = read('Did you mean "(.*?)"', message)
     assert f"c.{key} = " in (ROOT / "wgan_jax" / "config.py").read_text()
     assert run_command(monkeypatch, capsys, CONFIG, f"--config.{key}=3") == ""
     return message
 
 
-@case("--{}={}: must be positive")
+@case("--{}={}: must be {}")
 def _(*_):
-    settings = dataclasses.make_dataclass("Settings", ["steps"])
-    message = told(experiment.check, settings(steps=0))
-    experiment.check(settings(steps=1))
+    settings = dataclasses.make_dataclass("Settings", ["steps", "rate"])
+    message = told(experiment.check, settings(steps=0, rate=0.1))
+    assert message.endswith("must be positive")
+    assert told(experiment.check, settings(steps=1, rate=float("inf"))).endswith("must be finite")
+    experiment.check(settings(steps=1, rate=0.1))
+    return message
+
+
+@case("--seed={}: must be at least 0 and below {}")
+def _(*_):
+    settings = dataclasses.make_dataclass("Settings", ["seed"])
+    message = told(experiment.check, settings(seed=-1))
+    low, high = (int(number.replace(",", "")) for number in read(r"at least (\d+) and below ([\d,]+)", message))
+    assert told(experiment.check, settings(seed=high))
+    for seed in (low, high - 1):
+        experiment.check(settings(seed=seed))
+    return message
+
+
+@case("not a command; give prepare or benchmark")
+def _(_, monkeypatch, request):
+    def call(*argv):
+        monkeypatch.setattr(sys, "argv", ["wgan_jax.data", *argv])
+        with contextlib.suppress(SystemExit):
+            data_command.main()
+        return capsys.readouterr().err.strip().removeprefix("error: ")
+
+    capsys = request.getfixturevalue("capsys")
+    began = []
+    monkeypatch.setattr(command, "run", began.append)
+    monkeypatch.setattr(command, "define_config", lambda: None)
+    monkeypatch.setattr(data_command, "flags", Mock())
+    message = call("prepair")
+    assert call(*read(r"python -m wgan_jax.data (\w+) (--\w+=\w+)", message)) == ""
+    for name in read(r"give (\w+) or (\w+),", message):
+        assert call(name) == ""
+    assert began == [data_command.prepare, data_command.prepare, data_command.benchmark]
     return message
 
 
@@ -342,39 +397,69 @@ def _(_, monkeypatch, __):
 # --- samples ---
 
 
+def write_samples(out, images, **changes):
+    """Checks where samples are to go, and writes them there, as the command does."""
+    sample.check(out, wgan_jax.build(tiny_config(**changes)), len(images))
+    sample.write(images, None, out)
+    assert out.exists()
+
+
+IMAGES = np.zeros((4, 8, 8, 1), np.float32)
+
+
 @case("must end in .png or .npz")
 def _(tmp_path, *_):
-    images = np.zeros((4, 8, 8, 1), np.float32)
-    message = told(sample.write, images, None, tmp_path / "a.jpeg")
+    message = told(write_samples, tmp_path / "a.jpeg", IMAGES)
     for ending in re.findall(r"\.\w+", message.partition("end in")[2]):
-        sample.write(images, None, tmp_path / f"a{ending}")
-        assert (tmp_path / f"a{ending}").exists()
+        write_samples(tmp_path / f"a{ending}", IMAGES)
     return message
 
 
 @case("points of the plane are no picture")
 def _(tmp_path, *_):
+    plane = {"data__name": "toy:swissroll", "data__size": 0, "data__channels": 2}
     points = np.zeros((4, 2), np.float32)
-    message = told(sample.write, points, None, tmp_path / "a.png")
-    sample.write(points, None, tmp_path / f"a{read(r'use (.*)', message)}")
+    message = told(write_samples, tmp_path / "a.png", points, **plane)
+    write_samples(tmp_path / f"a{read(r'use (.*)', message)}", points, **plane)
     return message
+
+
+@case("--out={}: is a folder")
+def _(tmp_path, *_):
+    (tmp_path / "a.png").mkdir()
+    message = told(write_samples, tmp_path / "a.png", IMAGES)
+    write_samples(Path(read("--out=(.*): is", message)) / "b.png", IMAGES)
+    return message
+
+
+def call_sample(monkeypatch, workdir, out, **more):
+    """Does what the command does with these flags; returns what it writes."""
+    asked = {"step": "latest", "seed": 0, "num": 2, "label": None, "by_class": False, "interpolate": False, "ema": True}
+    monkeypatch.setattr(flags, "FLAGS", SimpleNamespace(**asked | {"workdir": workdir, "out": out} | more))
+    sample.main()
+    with np.load(out) as written:
+        return dict(written)
 
 
 @case("--by_class: needs a run with classes, and no --label")
 def _(tmp_path, monkeypatch, _):
     begin(tmp_path / "plain", 4)
     begin(tmp_path / "classes", 4, conditional__kind="auxiliary")
-    asked = {"seed": 0, "num": 2, "label": None, "by_class": True, "interpolate": False, "ema": True}
+    asked = {"out": tmp_path / "a.npz", "by_class": True}
+    message = told(call_sample, monkeypatch, tmp_path / "plain", **asked)
+    assert told(call_sample, monkeypatch, tmp_path / "classes", label=3, **asked) == message
+    written = call_sample(monkeypatch, tmp_path / "classes", **asked)
+    assert written["label"].tolist() == np.arange(10).repeat(2).tolist()
+    return message
 
-    def main(workdir, **more):
-        values = asked | {"workdir": str(workdir), "out": str(tmp_path / "a.npz")} | more
-        monkeypatch.setattr(flags, "FLAGS", SimpleNamespace(**values))
-        sample.main()
 
-    message = told(main, tmp_path / "plain")
-    assert told(main, tmp_path / "classes", label=3) == message
-    main(tmp_path / "classes")
-    assert np.load(tmp_path / "a.npz")["label"].tolist() == np.arange(10).repeat(2).tolist()
+@case("draw fewer at once, each time with another --seed")
+def _(tmp_path, monkeypatch, _):
+    begin(tmp_path / "run", 4)
+    monkeypatch.setattr(sample, "available", lambda: 1000)
+    message = told(call_sample, monkeypatch, tmp_path / "run", tmp_path / "a.npz", num=2)
+    parts = [call_sample(monkeypatch, tmp_path / "run", tmp_path / "a.npz", num=1, seed=seed) for seed in (0, 1)]
+    assert (parts[0]["image"] != parts[1]["image"]).any()
     return message
 
 
@@ -466,6 +551,21 @@ def _(tmp_path, *_):
     return message
 
 
+@case("or give other images in config.data.name")
+def _(tmp_path, *_):
+    bad, good = tmp_path / "bad", tmp_path / "good"
+    draw(*(folder / f"{i}.png" for folder in (bad, good) for i in range(4)))
+    whole = (bad / "0.png").read_bytes()
+    for file in bad.iterdir():
+        file.write_bytes(b"")
+    message = told(data.load, tiny_config(data__name=f"folder:{bad}"), "train")
+    assert len(data.load(tiny_config(data__name=f"folder:{good}"), "train")) == 3
+    for file in bad.iterdir():
+        file.write_bytes(whole)
+    assert len(data.load(tiny_config(data__name=f"folder:{bad}"), "train")) == 3
+    return message
+
+
 @pytest.fixture(scope="module")
 def tfds(tmp_path_factory):
     """A folder of small TFDS sets."""
@@ -477,7 +577,14 @@ def tfds(tmp_path_factory):
     tfds_sets.write(place, "no_split_held_out", {"train": tfds_sets.clothes(20, 2)})
     tfds_sets.write(place, "as_tfrecord", both, file_format="tfrecord")
     tfds_sets.write(place, "without_images", both, feature="picture")
+    images, label = tfds_sets.clothes(10, 3)
+    unlabelled = {"train": both["train"], "test": (images, np.full_like(label, -1))}
+    tfds_sets.write(place, "unlabelled_test", unlabelled)
+    tfds_sets.write(place, "labelled_validation", unlabelled | {"validation": both["test"]})
     return place
+
+
+SPLITS = ("train", "held_out")
 
 
 def load_tfds(directory, name="fashion_mnist", split="train", **changes):
@@ -509,6 +616,29 @@ def _(_, __, request):
     part = read(r"held_out_split, such as (.*)", message)
     more = {"data__train_split": "train[:5]", "data__held_out_split": part}
     assert len(load_tfds(directory, "no_split_held_out", "held_out", **more)) == 2
+    return message
+
+
+@case("has images of label {}, which is none of its {} classes")
+def _(_, __, request):
+    def load(name, split, **changes):
+        return load_tfds(directory, name, split, **({"conditional__kind": "auxiliary"} | changes))
+
+    directory = request.getfixturevalue("tfds")
+    trained = told(load, "unlabelled_test", "train", data__train_split="test")
+    load("unlabelled_test", "train")
+    assert "by config.data.train_split, or use --config.conditional.kind=none" in trained
+    load("unlabelled_test", "train", data__train_split="test", conditional__kind="none")
+
+    named = told(load, "labelled_validation", "held_out", data__held_out_split="test")
+    other = {"data__held_out_split": read(r"use --config.data.held_out_split=(\w+)$", named)}
+    assert len(load("labelled_validation", "held_out", **other)) == 10
+
+    message = told(load, "unlabelled_test", "held_out")
+    parts = dict(re.findall(r"--config\.data\.(\w+)='(.*?)'", message))
+    assert set(parts) == {"train_split", "held_out_split"}
+    both = [load("unlabelled_test", split, **{f"data__{key}": part for key, part in parts.items()}) for split in SPLITS]
+    assert [len(source) for source in both] == [36, 4]
     return message
 
 
@@ -594,6 +724,77 @@ def begin_as_told(message, workdir, **changes):
     state = go_on(workdir, Options(init_from=origin), **changes)
     assert Path(identity.read(workdir).origin.workdir) == origin.resolve()
     return state
+
+
+def damage(path):
+    """Damages a checkpoint."""
+    shutil.rmtree(path / "state")
+
+
+def claim(workdir):
+    """Does the first thing that a start of a run does."""
+    with claimed(workdir):
+        pass
+
+
+@case("is a link, and a run neither writes nor deletes through one")
+def _(tmp_path, *_):
+    (tmp_path / "large" / "samples").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "samples").symlink_to(tmp_path / "large" / "samples")
+    message = told(claim, tmp_path / "run")
+    link = Path(read("(.*) is a link", message))
+    claim(link.resolve().parent)
+    link.unlink()
+    claim(tmp_path / "run")
+    return message
+
+
+@case("{} holds no run ({} is missing), but {}")
+def _(tmp_path, *_):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("mine")
+    message = told(claim, tmp_path / "run")
+    claim(tmp_path / "another")
+    (tmp_path / "run" / read(r"but (\S+),", message)).rename(tmp_path / "mine")
+    claim(tmp_path / "run")
+    return message
+
+
+@case("{} holds no run, but {}")
+def _(tmp_path, *_):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("mine")
+    message = told(go_on, tmp_path / "run")
+    go_on(tmp_path / "another")
+    (tmp_path / "run" / read(r"but (\S+),", message)).rename(tmp_path / "mine")
+    go_on(tmp_path / "run")
+    return message
+
+
+@case("is in the way, and no checkpoint of this run")
+def _(tmp_path, *_):
+    begin(tmp_path / "run", 4)
+    (tmp_path / "run" / "checkpoints" / "8").write_text("mine")
+    message = told(train, tiny_config(steps=8), tmp_path / "run", options=Options(allow_other_data=True))
+    Path(read("(.*) is in the way", message)).rename(tmp_path / "mine")
+    state = train(tiny_config(steps=8), tmp_path / "run", options=Options(allow_other_data=True))
+    assert (int(state.step), checkpoint.steps(tmp_path / "run")) == (8, [8, 4])
+    return message
+
+
+@case("must make way for the run, and holds {}")
+def _(tmp_path, *_):
+    begin(tmp_path / "run", 4, 8)
+    newest = tmp_path / "run" / "checkpoints" / "8"
+    damage(newest)
+    (newest / "notes.txt").write_text("mine")
+    message = told(train, tiny_config(steps=8), tmp_path / "run", options=Options(allow_other_data=True))
+    place, name = read(r"(\S+) must make way for the run, and holds (\S+),", message)
+    (Path(place) / name).rename(tmp_path / "mine")
+    state = train(tiny_config(steps=8), tmp_path / "run", options=Options(allow_other_data=True))
+    assert (int(state.step), checkpoint.steps(tmp_path / "run")) == (8, [8, 4])
+    return message
 
 
 @case("train one first: python -m wgan_jax.train --config=… --workdir={}")
@@ -686,16 +887,32 @@ def _(tmp_path, *_):
     return applied_steps(tmp_path, told(go_on, tmp_path / "new", Options(init_from=tmp_path / "run", step="best")))
 
 
-@case("has no such checkpoint; use {}")
+@case("has no such checkpoint; {}")
 def _(tmp_path, *_):
+    begin(tmp_path / "run")
+    none = told(wgan_jax.restore, tmp_path / "run", 5)
+    assert none.endswith("no checkpoint is there yet: start the run again to go on with it")
+    assert go_on(tmp_path / "run").step == 0
     begin(tmp_path / "run", 4, 8)
     return applied_steps(tmp_path, told(go_on, tmp_path / "new", Options(init_from=tmp_path / "run", step="5")))
 
 
-@case("--step={}: checkpoint {} of {} is damaged")
+@case("--step=best: no checkpoint of {} has a value of {}")
 def _(tmp_path, *_):
+    begin(tmp_path / "run", 4, 8, report__best="critic_loss")  # the checkpoints know another metric
+    return applied_steps(tmp_path, told(go_on, tmp_path / "new", Options(init_from=tmp_path / "run", step="best")))
+
+
+@case("--step={}: that checkpoint of {} is damaged")
+def _(tmp_path, *_):
+    begin(tmp_path / "single", 8)
+    damage(tmp_path / "single" / "checkpoints" / "8")
+    alone = told(wgan_jax.restore, tmp_path / "single", 8)
+    assert alone.endswith("no other is there: restore it from a backup, or start in another workdir")
+    begin(tmp_path / "single", 8)
+    wgan_jax.restore(tmp_path / "single", 8)
     begin(tmp_path / "run", 4, 8)
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8" / "state")
+    damage(tmp_path / "run" / "checkpoints" / "8")
     return applied_steps(tmp_path, told(go_on, tmp_path / "new", Options(init_from=tmp_path / "run", step="8")))
 
 
@@ -708,13 +925,16 @@ def _(tmp_path, *_):
     return message
 
 
-@case("not enough memory; raise config.microbatches")
+@case("not enough memory; {}")
 def _(tmp_path, monkeypatch, _):
     def run(*args, **more):
         raise MemoryError
 
     monkeypatch.setattr(loop, "run", run)
     message = told(train, tiny_config(), tmp_path / "run")
+    assert (
+        "raise config.microbatches, or, in another workdir, lower config.batch_size or the networks' widths" in message
+    )
     config = tiny_config()
     fingerprint = data.fingerprint(data.load(config, "train"), data.load(config, "held_out"))
     go_on(tmp_path / "run", fingerprint=fingerprint, microbatches=2)

@@ -253,7 +253,7 @@ def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = pri
 
     found = _first_whole(workdir, gan, order, warn)
     if found is None:
-        raise UserError(f"--step=best: no checkpoint of {workdir} has a value of {metric}; use {_known(workdir)}")
+        raise UserError(f"--step=best: no checkpoint of {workdir} has a value of {metric}; {_others(workdir)}")
     return found
 
 
@@ -334,7 +334,7 @@ def choose(
     """
     if step == "best":
         if not metric:
-            raise UserError(f"--step=best: {workdir} was trained without config.report.best; use {_known(workdir)}")
+            raise UserError(f"--step=best: {workdir} was trained without config.report.best; {_others(workdir)}")
         return best(workdir, gan, metric, warn)
     if step == "latest":
         found = newest(workdir, gan, warn)
@@ -342,18 +342,22 @@ def choose(
             raise UserError(f"{folder(workdir)} holds no checkpoint yet; start the run again to go on with it")
         return found
     if str(step) not in map(str, steps(workdir)):
-        raise UserError(f"--step={step}: {workdir} has no such checkpoint; use {_known(workdir)}")
+        raise UserError(f"--step={step}: {workdir} has no such checkpoint; {_others(workdir)}")
     try:
         return int(step), load(workdir, int(step), gan)
     except Damaged as error:
-        others = _known(workdir, but=int(step))
-        raise UserError(f"--step={step}: that checkpoint of {workdir} is damaged ({error}); use {others}") from None
+        others = _others(workdir, but=int(step))
+        raise UserError(f"--step={step}: that checkpoint of {workdir} is damaged ({error}); {others}") from None
 
 
-def _known(workdir: Path, but: int | None = None) -> str:
-    """What `--step` may be."""
+def _others(workdir: Path, but: int | None = None) -> str:
+    """What the user can do instead of asking for a checkpoint that cannot be had, such as the damaged one `but`."""
     there = [str(step) for step in steps(workdir) if step != but]
-    return f"latest, or one of {', '.join(there)}" if there else "latest"
+    if there:
+        return f"use latest, or one of {', '.join(there)}"
+    if but is not None:
+        return "no other is there: restore it from a backup, or start in another workdir"
+    return "no checkpoint is there yet: start the run again to go on with it"
 
 
 @functools.lru_cache(maxsize=4)

@@ -88,7 +88,13 @@ def _refuse_foreign(workdir: Path) -> None:
 
 
 def _holds_run(workdir: Path) -> bool:
-    return os.path.lexists(workdir / CONFIG)
+    try:
+        os.lstat(workdir / CONFIG)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:  # whether there is one cannot be told
+        raise UserError(f"{workdir}: {error.strerror}; use another path, or correct its permissions") from None
+    return True
 
 
 @contextmanager
