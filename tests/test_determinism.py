@@ -101,7 +101,7 @@ def test_the_record_is_json_and_says_what_the_bits_depend_on(monkeypatch):
         record = determinism.record()
     assert json.loads(json.dumps(record)) == {
         "cores": len(os.sched_getaffinity(0)),
-        "matmul_precision": "float32",
+        "jax_default_matmul_precision": "float32",
         "xla_flags": "--xla_force_host_platform_device_count=8",
         "nccl_algo": "Tree",
     }

@@ -34,7 +34,7 @@ def measure(monkeypatch, config):
     gan = build(config)
     noise = np.random.default_rng(0).uniform(-1, 1, (evaluate.SAMPLES, *gan.image_shape)).astype(np.float32)
     monkeypatch.setattr(evaluate, "restore", lambda *_, **__: (gan, State()))
-    monkeypatch.setattr(evaluate, "read_config", lambda *_: config)
+    monkeypatch.setattr(evaluate, "read_config", lambda *_, **__: config)
     monkeypatch.setattr(evaluate, "make_estimate", lambda gan: lambda state, batch: batch["image"].mean())
     monkeypatch.setattr(evaluate, "sample", lambda *_, **__: noise)
     return evaluate.evaluate("nowhere")

@@ -1,4 +1,5 @@
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from wgan_jax.data import ArraySource, batches, digits
 from wgan_jax.estimate import fixed_set, make_estimate
 from wgan_jax.sampling import CHUNK, interpolate, to_uint8
 
+from .commands import ROOT
 from .conftest import tiny_config
 
 KEY = jax.random.key(5)
@@ -107,3 +109,12 @@ def test_chunks_bound_the_compilations():
     for num in (1, 9, CHUNK, 2 * CHUNK + 1):
         wgan_jax.sample(gan, state, KEY, num=num)
     assert sampling._generate._cache_size() <= before + 1
+
+
+def test_importing_a_module_leaves_the_packages_face_as_it_is():
+    face = {name: getattr(wgan_jax, name) for name in wgan_jax.__all__}
+    for path in sorted((ROOT / "wgan_jax").rglob("*.py")):
+        if path.stem not in ("__init__", "__main__"):
+            importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    assert {name: getattr(wgan_jax, name) for name in wgan_jax.__all__} == face
+    assert callable(wgan_jax.sample)

@@ -1,5 +1,8 @@
 """Wasserstein GANs in JAX and Flax: pure functions, one compiled step, runs that resume bit for bit."""
 
+import sys
+from types import ModuleType
+
 from wgan_jax import draws, games
 from wgan_jax.checkpoint import restore
 from wgan_jax.errors import UserError
@@ -27,3 +30,17 @@ __all__ = [
     "restore",
     "sample",
 ]
+
+
+class _Face(ModuleType):
+    """The package as a module whose functions stay what they are.
+
+    Importing the command `wgan_jax.sample` would otherwise put the module in the place of the function `sample`.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and callable(self.__dict__.get(name))):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

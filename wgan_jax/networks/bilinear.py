@@ -7,6 +7,7 @@ moves by `f(da, b) + f(a, db)`; backwards, the gradients are bilinear functions 
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -21,7 +22,8 @@ Form = Callable[..., jax.Array]
 def primitive(name: str, default: Form, cpu: Form, *, batch: bool) -> Primitive:
     """Returns a primitive that computes `default(a, b, **params)`, and `cpu(a, b, **params)` on the CPU.
 
-    Its operands and its result may have further axes in front, the same ones: `vmap` adds them.
+    Its operands and its result may have further axes in front, the same ones: `vmap` adds them. Its parameter
+    `precision`, a name that `jax.default_matmul_precision` takes or None, holds for the products of both forms.
 
     Args:
       name: of the operation in a jaxpr.
@@ -32,7 +34,7 @@ def primitive(name: str, default: Form, cpu: Form, *, batch: bool) -> Primitive:
     """
     result = Primitive(name)
     default, cpu = _over_leading_axes(default), _over_leading_axes(cpu)
-    traced = jax.jit(default, static_argnames=("strides", "size"))
+    traced = jax.jit(default, static_argnames=("strides", "size", "precision"))
     result.def_impl(functools.partial(xla.apply_primitive, result))
     result.def_abstract_eval(lambda a, b, **params: traced.trace(a, b, **params).jaxpr.out_avals[0])
     mlir.register_lowering(result, mlir.lower_fun(default, multiple_results=False))
@@ -53,11 +55,12 @@ def define_gradients(of: Primitive, first: Form, second: Form) -> None:
 
 
 def _over_leading_axes(form: Form) -> Form:
-    def mapped(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
+    def mapped(a: jax.Array, b: jax.Array, *, precision: str | None, **params: Any) -> jax.Array:
         function = functools.partial(form, **params)
         for _ in range(a.ndim - 4):
             function = jax.vmap(function)
-        return function(a, b)
+        with nullcontext() if precision is None else jax.default_matmul_precision(precision):
+            return function(a, b)
 
     return mapped
 

@@ -31,7 +31,7 @@ def conv(x: jax.Array, w: jax.Array, strides: Pair = (1, 1)) -> jax.Array:
 
     Products of bfloat16 are summed in float32, and the result is rounded to bfloat16.
     """
-    return _conv.bind(x, w, strides=strides)
+    return _conv.bind(x, w, strides=strides, precision=_precision())
 
 
 def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair = (1, 1)) -> jax.Array:
@@ -43,12 +43,17 @@ def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair = (1, 1
       size: `(H, W)` of the result.
       strides: of the convolution.
     """
-    return _input_gradient.bind(y, w, size=size, strides=strides)
+    return _input_gradient.bind(y, w, size=size, strides=strides, precision=_precision())
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair = (1, 1)) -> jax.Array:
     """The kernel's gradient: `[B, H, W, C]`, `[B, ceil(H/s), ceil(W/s), N]` -> `[kh, kw, C, N]`."""
-    return _kernel_gradient.bind(x, y, size=kernel_size, strides=strides)
+    return _kernel_gradient.bind(x, y, size=kernel_size, strides=strides, precision=_precision())
+
+
+def _precision() -> str | None:
+    """JAX's setting where a convolution is traced, since a primitive is written out later, where it may be another."""
+    return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
 
 def _same(size: Sequence[int], kernel: Sequence[int], strides: Pair) -> list[Pair]:
@@ -156,18 +161,18 @@ _kernel_gradient = bilinear.primitive(
 
 bilinear.define_gradients(
     _conv,
-    lambda y, x, w, strides: _input_gradient.bind(y, w, size=x.aval.shape[-3:-1], strides=strides),
-    lambda y, x, w, strides: _kernel_gradient.bind(x, y, size=w.aval.shape[-4:-2], strides=strides),
+    lambda y, x, w, **params: _input_gradient.bind(y, w, size=x.aval.shape[-3:-1], **params),
+    lambda y, x, w, **params: _kernel_gradient.bind(x, y, size=w.aval.shape[-4:-2], **params),
 )
 bilinear.define_gradients(
     _input_gradient,
-    lambda x, y, w, size, strides: _conv.bind(x, w, strides=strides),
-    lambda x, y, w, size, strides: _kernel_gradient.bind(x, y, size=w.aval.shape[-4:-2], strides=strides),
+    lambda x, y, w, size, **params: _conv.bind(x, w, **params),
+    lambda x, y, w, size, **params: _kernel_gradient.bind(x, y, size=w.aval.shape[-4:-2], **params),
 )
 bilinear.define_gradients(
     _kernel_gradient,
-    lambda w, x, y, size, strides: _input_gradient.bind(y, w, size=x.aval.shape[-3:-1], strides=strides),
-    lambda w, x, y, size, strides: _conv.bind(x, w, strides=strides),
+    lambda w, x, y, size, **params: _input_gradient.bind(y, w, size=x.aval.shape[-3:-1], **params),
+    lambda w, x, y, size, **params: _conv.bind(x, w, **params),
 )
 
 
