@@ -189,7 +189,7 @@ def nested(path):
 
 @pytest.mark.parametrize("damage", [unreadable, nested])
 def test_a_file_that_cannot_be_read_is_damage_like_any_other(damage, workdir, gan, states):
-    for name in (seal.SEAL, checkpoint.RECORD, "_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"):
+    for name in (seal.SEAL, seal.RECORD, "_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt"):
         shutil.rmtree(workdir / "checkpoints" / "12")
         shutil.copytree(workdir / "checkpoints" / "8", workdir / "checkpoints" / "12")
         damage(workdir / "checkpoints" / "12" / name)
@@ -215,6 +215,25 @@ def test_a_disk_that_cannot_read_is_damage_like_any_other(workdir, gan, states, 
     assert step == 8
     assert_same_bits(state, states[8])
     assert "Input/output error" in said[0]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_damage_like_any_other(workdir, gan, states, monkeypatch):
+    bad = workdir / "checkpoints" / "12"
+    looked = pathlib.Path.lstat
+
+    def fail(path, *args, **kwargs):
+        if bad in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return looked(path, *args, **kwargs)
+
+    monkeypatch.setattr(pathlib.Path, "lstat", fail)
+    assert checkpoint.steps(workdir) == [12, 8]
+    (bad / seal.SEAL).write_text("")
+    said = []
+    step, state = checkpoint.newest(workdir, gan, warn=said.append)
+    assert step == 8
+    assert_same_bits(state, states[8])
+    assert len(said) == 1
 
 
 def test_what_is_wrong_with_the_machine_is_not_damage(workdir, gan, monkeypatch):

@@ -4,14 +4,17 @@ import os
 import shutil
 from contextlib import nullcontext
 
+import jax
 import pytest
 
+import wgan_jax
 from wgan_jax import UserError, checkpoint, seal
 from wgan_jax.checkpointer import Checkpointer
 from wgan_jax.files import PARTIAL, write_atomically
 from wgan_jax.workdir import FILES, FOLDERS, claimed
 
 from .commands import run, train_command
+from .conftest import tiny_config
 from .test_death import die
 
 
@@ -138,23 +141,78 @@ def test_what_bears_the_name_of_a_checkpoint_and_is_none_is_told_before_the_run(
     place.mkdir()
     for step, in_the_way in ((4, False), (5, False), (8, True), (10, True), (12, False)):
         make(place / str(step))
+        (place / f"{step}.bak").mkdir()
         with pytest.raises(UserError, match=f"checkpoints/{step} is in the way") if in_the_way else nullcontext():
             checkpoint.refuse_obstacles(tmp_path, start=4, stop=10, every=4)
         shutil.rmtree(place)
         place.mkdir()
 
 
-def test_a_damaged_checkpoint_with_a_foreign_file_is_not_moved(tmp_path):
-    path = tmp_path / "checkpoints" / "12"
-    path.mkdir(parents=True)
-    (path / "weights").write_text("ours")
-    seal.write_seal(path)
+@pytest.mark.parametrize("seal_is", ["whole", "damaged", "gone"])
+def test_a_damaged_checkpoint_with_a_foreign_file_is_not_moved(seal_is, tmp_path):
+    path = ours(tmp_path / "checkpoints" / "12")
+    (path / seal.SEAL).write_text("{") if seal_is == "damaged" else None
+    (path / seal.SEAL).unlink() if seal_is == "gone" else None
     (path / "notes.txt").write_text("not ours")
     with pytest.raises(UserError, match=r"12 must make way .*holds notes\.txt.*move that elsewhere"):
         checkpoint.set_aside(tmp_path, beyond=8)
     (path / "notes.txt").unlink()
     checkpoint.set_aside(tmp_path, beyond=8)
-    assert (tmp_path / "damaged" / "12" / "weights").read_text() == "ours"
+    assert (tmp_path / "damaged" / "12" / "record.json").read_text() == "{}"
+
+
+def ours(path):
+    path.mkdir(parents=True)
+    (path / "record.json").write_text("{}")
+    seal.write_seal(path)
+    return path
+
+
+@pytest.mark.parametrize("add", [lambda p: p.write_text("x"), lambda p: p.mkdir(), lambda p: p.symlink_to("y")])
+def test_a_foreign_file_pins_a_checkpoint_that_has_lost_its_seal_too(add, tmp_path):
+    gan = wgan_jax.build(tiny_config())
+    state = wgan_jax.init_state(gan, jax.random.key(0))
+    with Checkpointer(tmp_path) as checkpointer:
+        for step in (4, 8):
+            checkpointer.save(step, state)
+    for step in (4, 8):
+        (tmp_path / "checkpoints" / str(step) / seal.SEAL).unlink()
+    add(tmp_path / "checkpoints" / "4" / "mine")
+    checkpoint.seal_what_is_whole(tmp_path, gan)
+    with Checkpointer(tmp_path, keep=1) as checkpointer:
+        checkpointer.save(12, state)
+    assert checkpoint.steps(tmp_path) == [12, 4]
+    assert os.path.lexists(tmp_path / "checkpoints" / "4" / "mine")
+
+
+def test_a_link_in_the_place_of_a_folder_of_a_checkpoint_pins_it(tmp_path):
+    path = ours(tmp_path / "checkpoints" / "4")
+    shutil.move(path / "record.json", tmp_path / "record.json")
+    (path / "record.json").symlink_to(tmp_path / "record.json")
+    ours(tmp_path / "checkpoints" / "8")
+    with Checkpointer(tmp_path, keep=1):
+        assert (path / "record.json").is_symlink()
+
+
+def test_another_programs_checkpoint_is_none_of_ours(tmp_path):
+    path = tmp_path / "checkpoints" / "3000"
+    path.mkdir(parents=True)
+    (path / "_CHECKPOINT_METADATA").write_text('{"item_handlers": {}}')
+    assert checkpoint.steps(tmp_path) == []
+    checkpoint.set_aside(tmp_path, beyond=0)
+    with Checkpointer(tmp_path, keep=1):
+        assert path.is_dir()
+
+
+def test_a_link_at_the_name_of_a_temporary_is_told_before_the_run(tmp_path):
+    place = tmp_path / "checkpoints"
+    place.mkdir()
+    for ending in (PARTIAL, f"{PARTIAL}.orbax-checkpoint-tmp"):
+        link = place / f"8{ending}"
+        link.symlink_to(tmp_path)
+        with pytest.raises(UserError, match=r"8\.wgan_jax-partial.* is in the way"):
+            checkpoint.refuse_obstacles(tmp_path, start=4, stop=10, every=4)
+        link.unlink()
 
 
 def test_a_deletion_that_was_killed_is_finished(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 import wgan_jax
 from wgan_jax import UserError, checkpoint, data, differences, identity
 from wgan_jax import config as configs
+from wgan_jax.checkpointer import Checkpointer
 from wgan_jax.files import PARTIAL
 from wgan_jax.resume import Options, Run
 from wgan_jax.state import named_arrays
@@ -342,6 +343,18 @@ def test_killed_before_its_first_checkpoint_it_begins_with_them_again(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("damage"),
+    ['{"data": 3}', '{"dxamples"', "examples", "digest"],
+)
+def test_a_damaged_identity_is_one_line(damage, tmp_path):
+    begin(tmp_path, 4)
+    text = identity.path(tmp_path).read_text()
+    identity.path(tmp_path).write_text(text.replace(f'"{damage}"', '"xx"') if damage.isalpha() else damage)
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        go_on(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"init_from": "other"}, "began from iteration 4 of .*/old already"),
@@ -351,7 +364,9 @@ def test_killed_before_its_first_checkpoint_it_begins_with_them_again(tmp_path):
 )
 def test_another_origin_than_the_runs_is_refused(options, words, tmp_path):
     begin(tmp_path / "old", 4)
-    go_on(tmp_path / "new", Options(init_from=tmp_path / "old"))
+    state = go_on(tmp_path / "new", Options(init_from=tmp_path / "old"))
+    with Checkpointer(tmp_path / "new") as checkpointer:  # before it has one, it may begin anew
+        checkpointer.save(0, state)
     options = options | {"init_from": tmp_path / options["init_from"]}
     with pytest.raises(UserError, match=f"{words}; leave --init_from out"):
         go_on(tmp_path / "new", Options(**options))

@@ -1,5 +1,6 @@
 """A run that is being trained can be read at any moment, at the checkpoint that is asked for."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -58,7 +59,7 @@ def test_reading_never_takes_pruning_for_damage(reads, tmp_path, capsys):
         trainer.kill()
         trainer.wait()
     assert len(seen) > 2
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
     assert len(checkpoint.steps(tmp_path)) <= 3  # one may have been read when its turn to go came
 
 
@@ -78,6 +79,22 @@ def test_a_thread_reads_while_another_saves(tmp_path):
                 assert_same_bits(wgan_jax.restore(tmp_path)[1], state)
         training.result()
     assert checkpoint.steps(tmp_path)[0] == 15
+
+
+def test_a_checkpoint_that_goes_while_it_is_asked_for_is_gone_not_damaged(tmp_path, monkeypatch):
+    gan = claim(tmp_path, tiny_config())
+    with Checkpointer(tmp_path) as checkpointer:
+        for step in (4, 8):
+            checkpointer.save(step, wgan_jax.init_state(gan, jax.random.key(0)))
+    load = checkpoint.load
+
+    def prune_first(workdir, step, gan):
+        shutil.rmtree(checkpoint.folder(workdir) / str(step))
+        return load(workdir, step, gan)
+
+    monkeypatch.setattr(checkpoint, "load", prune_first)
+    with pytest.raises(UserError, match=r"--step=4: .* has no such checkpoint; use latest, or one of 8$"):
+        wgan_jax.restore(tmp_path, 4)
 
 
 def test_a_checkpoint_that_is_read_is_not_pruned(tmp_path):

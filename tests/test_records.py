@@ -28,6 +28,9 @@ def steps(workdir):
         ({3: b"[" * 100_000 + b"\n"}, "3"),
         ({3: line(7)}, "3"),  # a flipped bit in the number itself
         ({3: line(1)}, "3"),
+        ({3: line(2)}, "3"),  # of two with one number, one stands in its place
+        ({3: line(4)}, "3"),
+        ({1: line(2)}, "1"),
         ({1: b"\xff\n", 5: b"\n", 6: b"5\n"}, "1, 5 to 6"),
         ({8: b""}, "8"),
     ],
@@ -53,6 +56,16 @@ def test_what_is_beyond_the_checkpoint_is_dropped_and_a_kill_in_a_line_is_no_dam
     assert steps(tmp_path) == [1, 2, 3, 4, 5]
     assert said == []
     assert records.path(tmp_path).read_bytes().startswith(b"".join(whole[:4]))
+
+
+def test_a_backup_that_shares_the_file_keeps_its_lines(tmp_path):
+    whole = [line(step) for step in range(1, 7)]
+    write(tmp_path, whole)
+    (tmp_path / "backup").hardlink_to(records.path(tmp_path))
+    with Records(tmp_path, 4) as log:
+        log.write({"step": 5})
+    assert (tmp_path / "backup").read_bytes() == b"".join(whole)
+    assert steps(tmp_path) == [1, 2, 3, 4, 5]
 
 
 def test_reading_passes_over_what_is_damaged(tmp_path):

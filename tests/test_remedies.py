@@ -853,6 +853,20 @@ def _(tmp_path, *_):
     return message
 
 
+@case("where it began is not there any more")
+def _(tmp_path, monkeypatch, request):
+    begin(tmp_path / "old", 4)
+    go_on(tmp_path / "new", Options(init_from=tmp_path / "old"))
+    shutil.rmtree(tmp_path / "old" / "checkpoints")
+    begin(tmp_path / "old", 8)
+    message = told(go_on, tmp_path / "new")
+    again = Options(init_from=Path(read(r"add --init_from=(\S+) to begin", message)))
+    state = go_on(tmp_path / "new", again)
+    expected = checkpoint.load(tmp_path / "old", 8, wgan_jax.build(tiny_config()))
+    jax.tree.map(np.testing.assert_array_equal, state.ema, expected.ema)
+    return message
+
+
 @case("leave --init_from out to go on with it")
 def _(tmp_path, *_):
     begin(tmp_path / "run", 4)

@@ -13,7 +13,6 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from wgan_jax import seal
 from wgan_jax.errors import UserError
 from wgan_jax.files import PARTIAL, sync, write_atomically
 from wgan_jax.gan import Gan, build
-from wgan_jax.seal import SEAL, Damaged
+from wgan_jax.seal import METADATA, RECORD, SEAL, Damaged
 from wgan_jax.state import TrainState, init_state, named_arrays
-from wgan_jax.workdir import read_config
+from wgan_jax.workdir import read_config, say
 
 FORMAT = 1
 """Format of the state in a checkpoint; one of another format is refused."""
@@ -36,13 +35,8 @@ RISING = ("critic_class_accuracy",)
 """Metrics that are better the higher they are. An estimate is better the nearer it is to 0, any other the lower."""
 NAME = re.compile(r"0|[1-9]\d*")
 """Names of checkpoints."""
-RECORD = "record.json"
-METADATA = "_CHECKPOINT_METADATA"
-"""Orbax's own record; a checkpoint of before the digests has ours in it."""
-FORM = (SEAL, RECORD, METADATA, "state/manifest.ocdbt")
-"""Files of a checkpoint; a folder that has none of them is none."""
-
-
+BEGINNINGS = re.compile(rf"(\d+)({re.escape(PARTIAL)})?(\.orbax-checkpoint-tmp.*)?")
+"""Names of checkpoints, and of what becomes one, orbax's own temporaries among them."""
 _ORBAX = threading.Lock()
 """Held while orbax saves or loads. It numbers its operations, and one that begins disturbs one that is under way."""
 
@@ -110,7 +104,7 @@ def value(workdir: Path, step: int, metric: str) -> float:
     """Returns the `score` of a metric at a checkpoint; infinite if it is not known there."""
     try:
         return score(metric, float(read_record(folder(workdir) / str(step))["metrics"][metric]))
-    except (Damaged, KeyError, TypeError, ValueError):
+    except (Damaged, OSError, KeyError, TypeError, ValueError):
         return math.inf
 
 
@@ -166,20 +160,35 @@ def steps(workdir: Path) -> list[int]:
             named = [path for path in folder(workdir).iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found = [int(path.name) for path in named if any((path / name).exists() for name in FORM)]
-        if all(path.exists() for path in named):  # or else one was pruned just now, and a newer one may have come
+        found = [int(path.name) for path in named if _is_ours(path)]
+        if all(map(seal.there, named)):  # or else one was pruned just now, and a newer one may have come
             return sorted(found, reverse=True)
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a folder has the form of a checkpoint of ours, whole or damaged."""
+    if seal.there(path / SEAL) or seal.there(path / RECORD):
+        return True
+    try:  # as it was before there were records
+        return b'"arrays"' in (path / METADATA).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
 def refuse_obstacles(workdir: Path, start: int, stop: int, every: int) -> None:
-    """Raises `UserError` if something else has the name of a checkpoint that a run will write."""
-    for step in (*range(start - start % every + every, stop, every), stop):
-        if step > start:
-            _refuse_obstacle(folder(workdir) / str(step))
+    """Raises `UserError` if something else has the name of a checkpoint that a run will write, or of its beginnings."""
+    for path in sorted(folder(workdir).iterdir()) if folder(workdir).is_dir() else ():
+        named = BEGINNINGS.fullmatch(path.name)
+        step = int(named[1]) if named else 0
+        due = start < step <= stop and (step % every == 0 or step == stop)
+        if due and (NAME.fullmatch(path.name) or path.is_symlink()):
+            _refuse_obstacle(path)
 
 
 def _refuse_obstacle(path: Path) -> None:
-    if path.exists() or path.is_symlink():
+    if seal.there(path):
         raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
 
 
@@ -223,7 +232,7 @@ def seal_what_is_whole(workdir: Path, gan: Gan) -> None:
     """Seals the checkpoints that have lost their seal, or never had one, and are whole."""
     for step in steps(workdir):
         path = folder(workdir) / str(step)
-        if not seal.sealed(path):
+        if not seal.sealed(path) and not seal.foreign(path):
             try:
                 load(workdir, step, gan)
             except Damaged:
@@ -231,7 +240,7 @@ def seal_what_is_whole(workdir: Path, gan: Gan) -> None:
             seal.write_seal(path)
 
 
-def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = print) -> tuple[int, TrainState] | None:
+def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = say) -> tuple[int, TrainState] | None:
     """Returns the step and state of the newest checkpoint that is whole; None if there is none at all.
 
     Raises:
@@ -240,7 +249,7 @@ def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = print) -> tupl
     return _first_whole(workdir, gan, lambda: steps(workdir), warn)
 
 
-def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = print) -> tuple[int, TrainState]:
+def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = say) -> tuple[int, TrainState]:
     """Returns the step and state of the checkpoint that is best by a metric, and whole.
 
     Raises:
@@ -293,12 +302,11 @@ def set_aside(workdir: Path, beyond: int) -> None:
     for step in steps(workdir):
         if step > beyond:
             path = folder(workdir) / str(step)
-            with suppress(Damaged):
-                for other in seal.foreign(path):
-                    raise UserError(
-                        f"{path} must make way for the run, and holds {other.name}, which is not of the run: move that "
-                        "elsewhere, and start again"
-                    )
+            for other in seal.foreign(path):
+                raise UserError(
+                    f"{path} must make way for the run, and holds {other.name}, which is not of the run: move that "
+                    "elsewhere, and start again"
+                )
             place = workdir / "damaged" / str(step)
             place.parent.mkdir(exist_ok=True)
             number = 1
@@ -325,7 +333,7 @@ def restore(workdir: str | Path, step: int | str = "latest") -> tuple[Gan, Train
 
 
 def choose(
-    workdir: Path, gan: Gan, step: int | str, metric: str, warn: Callable[[str], None] = print
+    workdir: Path, gan: Gan, step: int | str, metric: str, warn: Callable[[str], None] = say
 ) -> tuple[int, TrainState]:
     """Returns the step and state of the checkpoint that `step` names: a number, "latest", or "best" by a metric.
 
@@ -346,6 +354,8 @@ def choose(
     try:
         return int(step), load(workdir, int(step), gan)
     except Damaged as error:
+        if int(step) not in steps(workdir):  # the run pruned it while it was read
+            return choose(workdir, gan, step, metric, warn)
         others = _others(workdir, but=int(step))
         raise UserError(f"--step={step}: that checkpoint of {workdir} is damaged ({error}); {others}") from None
 

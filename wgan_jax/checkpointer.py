@@ -113,15 +113,8 @@ class Checkpointer:
         for step in set(there) - set(kept):
             path = self._folder / str(step)
             with seal.held(path, exclusive=True) as free:
-                if free and _all_ours(path):
+                if free and not seal.foreign(path):
                     seal.remove(path.rename(path.with_name(path.name + DELETED)))
-
-
-def _all_ours(path: Path) -> bool:
-    try:
-        return not seal.foreign(path)
-    except seal.Damaged:
-        return False
 
 
 def _copy(x: jax.Array) -> np.ndarray:

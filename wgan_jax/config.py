@@ -368,7 +368,7 @@ def multiples(size: int, unit: int) -> str:
 
 
 def _check_best(c: ConfigDict) -> None:
-    constraint = {"gradient_penalty": ("gradient_norm", "gradient_penalty"), "clip": ("clipped_fraction",)}
+    constraint = {"gradient_penalty": ("gradient_penalty",), "clip": ("clipped_fraction",)}
     every_step = ("critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm")
     at_reports: tuple[str, ...] = ("training_estimate", "held_out_estimate")
     if c.report.wasserstein_exact:

@@ -77,7 +77,13 @@ def read(workdir: Path) -> Identity | None:
         values = json.loads(file.read_text())
         origin = Origin(**values["origin"]) if values["origin"] else None
         starts = tuple(dict(start) for start in values["starts"])
-        return Identity({split: dict(values["data"][split]) for split in ("train", "held_out")}, origin, starts)
+        data = {split: dict(values["data"][split]) for split in ("train", "held_out")}
+        for part in data.values():
+            if type(part["examples"]) is not int or type(part["digest"]) is not str:
+                raise ValueError("an example count or a digest is none")
+        if origin and not (type(origin.workdir) is str and type(origin.step) is int and type(origin.optimizer) is bool):
+            raise ValueError("the origin is none")
+        return Identity(data, origin, starts)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{file} is damaged ({' '.join(str(error).split())[:80]}); restore it, or delete it, and the run goes on "

@@ -4,6 +4,7 @@ Each refusal, and each change that matters to the result, is told in one line. N
 """
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from wgan_jax import checkpoint, differences, identity, origin
 from wgan_jax import config as configs
 from wgan_jax.errors import UserError
 from wgan_jax.gan import Gan
-from wgan_jax.identity import Identity
+from wgan_jax.identity import Identity, Origin
 from wgan_jax.optimizers import learning_rate
 from wgan_jax.state import TrainState, init_state
 from wgan_jax.workdir import read_config, say, update
@@ -80,14 +81,21 @@ class Run:
                 check_steps(self.before, self.config, done, self.options.reschedule)
             return state
         key, options, known = jax.random.key(self.config.seed), self.options, self.identity.origin
-        if known:
-            _, state = origin.begin(gan, key, Path(known.workdir), str(known.step), known.optimizer)
-        elif options.init_from:
-            known, state = origin.begin(gan, key, options.init_from, options.step, options.init_optimizer)
-            self.identity = dataclasses.replace(self.identity, origin=known)
-        else:
+        self.new_origin = bool(known or options.init_from)
+        if known and (not options.init_from or _same_origin(known, options)):
+            try:
+                return origin.begin(gan, key, Path(known.workdir), str(known.step), known.optimizer)[1]
+            except UserError as error:
+                if not options.init_from:
+                    there = shlex.quote(known.workdir)
+                    raise UserError(
+                        f"{self.workdir} has no checkpoint yet, and where it began is not there any more ({error}); "
+                        f"add --init_from={there} to begin with its newest one"
+                    ) from None
+        if not options.init_from:
             return init_state(gan, key)
-        self.new_origin = True
+        known, state = origin.begin(gan, key, options.init_from, options.step, options.init_optimizer)
+        self.identity = dataclasses.replace(self.identity, origin=known)
         return state
 
     def record(self, step: int) -> None:
@@ -121,7 +129,7 @@ class Run:
         if lines:
             raise UserError(
                 f"{self.workdir} holds a run with other settings: {'; '.join(lines)}; use those, or another workdir, "
-                f"where --init_from={self.workdir} begins with this run's networks"
+                f"where --init_from={shlex.quote(str(self.workdir))} begins with this run's networks"
             )
 
     def _check_data(self, before: ConfigDict, known: Identity | None, fingerprint: dict[str, Any]) -> None:
@@ -142,21 +150,25 @@ class Run:
 
     def _check_origin(self, known: Identity | None) -> None:
         asked, there = self.options, known.origin if known else None
-        if not asked.init_from:
+        if not asked.init_from or (there and not checkpoint.steps(self.workdir)):
             return
-        same = (
-            there is not None
-            and asked.init_from.resolve() == Path(there.workdir)
-            and asked.step in ("latest", "best", str(there.step))
-            and asked.init_optimizer <= there.optimizer
-        )
-        if not same:
+        if not (there and _same_origin(there, asked)):
             began = f"from iteration {there.step:,} of {there.workdir}" if there else "with networks of its own"
             optimizer = ", with its optimizers' state," if there and there.optimizer else ""
             raise UserError(
                 f"--init_from={asked.init_from}: {self.workdir} holds a run that began {began}{optimizer} already; "
                 "leave --init_from out to go on with it, or use another workdir"
             )
+
+
+def _same_origin(there: Origin, asked: Options) -> bool:
+    """Whether the options ask for the run and checkpoint that a run began with."""
+    return (
+        asked.init_from is not None
+        and asked.init_from.resolve() == Path(there.workdir)
+        and asked.step in ("latest", "best", str(there.step))
+        and asked.init_optimizer <= there.optimizer
+    )
 
 
 def check_steps(before: ConfigDict, config: ConfigDict, done: int, reschedule: bool) -> None:

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,15 @@ import numpy as np
 from wgan_jax.files import PARTIAL, sync, write_atomically
 
 SEAL = "files.sha256.json"
+RECORD = "record.json"
+METADATA = "_CHECKPOINT_METADATA"
+"""Orbax's own record; a checkpoint of before the digests has ours in it."""
+FORM = re.compile(
+    rf"({SEAL}|{RECORD})({re.escape(PARTIAL)})?|{METADATA}|orbax\.checkpoint|commit_success\.txt"
+    r"|state(/(_METADATA|_sharding|array_metadatas(/process_\d+)?"
+    r"|(ocdbt\.process_\d+)|(ocdbt\.process_\d+/)?(manifest\.ocdbt|d|d/[0-9a-f]{32})))?"
+)
+"""Names of the files and folders of a checkpoint."""
 
 
 class Damaged(Exception):  # noqa: N818
@@ -28,7 +38,10 @@ class Damaged(Exception):  # noqa: N818
 
 
 def write_seal(path: Path) -> None:
-    """Writes the digest of every file of a checkpoint beside them, and puts all of it on the disk."""
+    """Writes the digest of every file of a checkpoint beside them, and puts all of it on the disk.
+
+    All files must be of the checkpoint: see `foreign`.
+    """
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in (SEAL, SEAL + PARTIAL))
     digests = {str(file.relative_to(path)): _digest(file) for file in files}
     for file in files:
@@ -38,9 +51,20 @@ def write_seal(path: Path) -> None:
     write_atomically(path / SEAL, json.dumps(digests, indent=1))
 
 
+def there(path: Path) -> bool:
+    """Returns whether something has this name; what cannot be looked at is there."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def sealed(path: Path) -> bool:
     """Returns whether a checkpoint has a seal, whole or not."""
-    return os.path.lexists(path / SEAL)
+    return there(path / SEAL)
 
 
 def check_seal(path: Path) -> None:
@@ -60,16 +84,24 @@ def check_seal(path: Path) -> None:
 
 
 def foreign(path: Path) -> list[Path]:
-    """Returns the files, folders and links in a sealed checkpoint that are not of its seal.
+    """Returns what in a checkpoint is not of it: all links, and what the seal does not name.
 
-    Raises:
-      Damaged: if there is no seal that can be read.
+    Without a seal that can be read, what has not the names that orbax and this package give.
     """
-    if not sealed(path):
-        raise Damaged("it has no seal")
-    names = {*_read_seal(path), SEAL, SEAL + PARTIAL}
+    try:
+        names = {*_read_seal(path), SEAL, SEAL + PARTIAL}
+    except Damaged:
+        names = set()
     ours = names | {str(parent) for name in names for parent in Path(name).parents}
-    return [entry for entry in sorted(path.rglob("*")) if str(entry.relative_to(path)) not in ours]
+
+    def known(name: str) -> bool:
+        return name in ours if ours else bool(FORM.fullmatch(name))
+
+    return [
+        entry
+        for entry in sorted(path.rglob("*"))
+        if entry.is_symlink() or not known(entry.relative_to(path).as_posix())
+    ]
 
 
 def remove(path: Path) -> None:

@@ -17,6 +17,7 @@ All devices share each batch. On several hosts the same command runs on each: on
 each other; elsewhere add `--coordinator_address=HOST:PORT --num_processes=N --process_id=I`.
 """
 
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from wgan_jax.gan import Gan, build
 from wgan_jax.interrupt import Interrupt
 from wgan_jax.parallel import Parallel
 from wgan_jax.report.gallery import draw_plots
+from wgan_jax.report.records import Records
 from wgan_jax.resume import Options, Run
 from wgan_jax.state import TrainState, init_state
 from wgan_jax.workdir import claimed, disk_errors
@@ -96,6 +98,8 @@ def _lead(
                 checkpointer.save(start, first)
             if start < config.steps:
                 state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
+            else:
+                Records(workdir, start).close()  # says what of them is damaged
         parallel.wait_for_all("saved")
         draw_plots(workdir, gan.game.estimate_name)  # of a finished run too: it may have been killed before they were
     return start, state
@@ -125,7 +129,11 @@ def _clear_errors(workdir: Path) -> Iterator[None]:
     except loop.DivergedError as error:
         there = checkpoint.steps(workdir)
         kept = "the checkpoints before that are kept; " if there else ""
-        origin = f", where --init_from={workdir} --step={there[-1]} begins with the oldest of them" if there else ""
+        origin = (
+            f", where --init_from={shlex.quote(str(workdir))} --step={there[-1]} begins with the oldest of them"
+            if there
+            else ""
+        )
         raise UserError(
             f"{error}; {kept}the same command with --config.debug.nans=True looks for the operation; lower learning "
             "rates, a larger config.constraint.weight or a smaller config.constraint.bound need another workdir"

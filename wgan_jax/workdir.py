@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -134,7 +135,7 @@ def read_config(workdir: Path, warn: Callable[[str], None] = say) -> ConfigDict:
     if not _holds_run(workdir):
         raise UserError(
             f"{workdir} holds no run: {path} is missing; train one first: "
-            f"python -m wgan_jax.train --config=… --workdir={workdir}"
+            f"python -m wgan_jax.train --config=… --workdir={shlex.quote(str(workdir))}"
         )
     try:
         written = configs.from_json(path.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from wgan_jax import command
 from wgan_jax.errors import UserError
+from wgan_jax.files import write_atomically
 from wgan_jax.report import pictures
 from wgan_jax.version import __version__
 from wgan_jax.workdir import disk_errors
@@ -103,9 +104,8 @@ def report(name: str, run: Callable[[Any], Result], settings: Any, workdir: Path
             "caption": result.caption,
             "numbers": nulled(result.numbers),
         }
-        (workdir / f"{name}.json").write_text(
-            json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(workdir / f"{name}.json", text)
         write_caption(result.figure, result.caption)
         save(result.figure, workdir / f"{name}.png")
     print(f"{workdir / name}.png, {workdir / name}.json", flush=True)

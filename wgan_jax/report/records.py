@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -32,7 +33,8 @@ class Records:
             good = _in_order(lines, step)
             _warn_of_gaps(self.path, [number for number, _ in good], step, warn)
             kept = b"".join(line for _, line in good)
-            if b"".join(lines).startswith(kept):
+            alone = os.fstat(descriptor).st_nlink == 1  # or else a backup may share the file
+            if alone and b"".join(lines).startswith(kept):
                 os.ftruncate(descriptor, len(kept))
             else:
                 write_atomically(self.path, kept)
@@ -47,6 +49,10 @@ class Records:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends writing."""
         self._file.close()
 
     def write(self, record: Record) -> None:
@@ -82,9 +88,17 @@ def _parse(line: bytes) -> Record | None:
 def _in_order(lines: list[bytes], last: int) -> list[tuple[int, bytes]]:
     """The records up to the step `last`: number and line of each, as many as follow each other.
 
-    They are the longest rising sequence, so a number that damage has changed costs no other record.
+    They are the longest rising sequence, so a number that damage has changed costs no other record. Of two with one
+    number, the one that follows or is followed in the file is right.
     """
-    records = [(record["step"], line) for line in lines if (record := _parse(line)) and 0 < record["step"] <= last]
+    parsed = [(record["step"], line) for line in lines if (record := _parse(line)) and 0 < record["step"] <= last]
+    steps = [step for step, _ in parsed]
+    fitting = [i for i, step in enumerate(steps) if step - 1 in steps[i - 1 : i] or step + 1 in steps[i + 1 : i + 2]]
+    often, fits = Counter(steps), Counter(steps[i] for i in fitting)
+    in_place = set(fitting)
+    records = [
+        record for i, record in enumerate(parsed) if often[record[0]] == 1 or (i in in_place and fits[record[0]] == 1)
+    ]
     ends: list[int] = []  # of the best sequence of each length, the smallest last step
     chosen: list[int] = []  # its record
     before: list[int] = []  # for each record, the one that it follows in its best sequence
