@@ -166,7 +166,7 @@ def steps(workdir: Path) -> list[int]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a folder has the form of a checkpoint of ours, whole or damaged."""
+    """Tells whether a folder has the form of a checkpoint of ours, whole or damaged."""
     if seal.there(path / SEAL) or seal.there(path / RECORD):
         return True
     try:  # as it was before there were records
@@ -361,7 +361,7 @@ def choose(
 
 
 def _others(workdir: Path, but: int | None = None) -> str:
-    """What the user can do instead of asking for a checkpoint that cannot be had, such as the damaged one `but`."""
+    """Says what to do instead of asking for a checkpoint that cannot be had, such as the damaged one `but`."""
     there = [str(step) for step in steps(workdir) if step != but]
     if there:
         return f"use latest, or one of {', '.join(there)}"

@@ -146,11 +146,11 @@ class ImageSource(ABC):
     @property
     @abstractmethod
     def content(self) -> Iterable[str | bytes | np.ndarray]:
-        """What names or holds these images and their labels, cheap to have, for the digest."""
+        """Returns what names or holds these images and their labels, cheap to have, for the digest."""
 
     @property
     def digest(self) -> str:
-        """What tells these examples from others, decoded or not: see `source.fingerprint`."""
+        """Tells these examples from others, decoded or not: see `source.fingerprint`."""
         return sha256(self.content)
 
     @property

@@ -30,7 +30,7 @@ class Source(Protocol):
 
     @property
     def digest(self) -> str:
-        """What tells these examples from others: see `fingerprint`."""
+        """Tells these examples from others: see `fingerprint`."""
 
     def __len__(self) -> int:
         """How many examples there are."""

@@ -54,7 +54,7 @@ class TfdsSource(ImageSource):
 
     @property
     def labelled(self) -> bool:
-        """Whether the labels of a few records are classes."""
+        """Tells whether the labels of a few records are classes."""
         return not self._no_classes(self.peek()[1])
 
     @property
