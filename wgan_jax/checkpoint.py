@@ -23,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from wgan_jax import seal
 from wgan_jax.errors import UserError
-from wgan_jax.files import PARTIAL, sync, write_atomically
+from wgan_jax.files import PARTIAL, sync, there, write_atomically
 from wgan_jax.gan import Gan, build
 from wgan_jax.seal import METADATA, RECORD, SEAL, Damaged
 from wgan_jax.state import TrainState, init_state, named_arrays
@@ -161,13 +161,13 @@ def steps(workdir: Path) -> list[int]:
         except (FileNotFoundError, NotADirectoryError):
             return []
         found = [int(path.name) for path in named if _is_ours(path)]
-        if all(map(seal.there, named)):  # or else one was pruned just now, and a newer one may have come
+        if all(map(there, named)):  # or else one was pruned just now, and a newer one may have come
             return sorted(found, reverse=True)
 
 
 def _is_ours(path: Path) -> bool:
     """Tells whether a folder has the form of a checkpoint of ours, whole or damaged."""
-    if seal.there(path / SEAL) or seal.there(path / RECORD):
+    if there(path / SEAL) or there(path / RECORD):
         return True
     try:  # as it was before there were records
         return b'"arrays"' in (path / METADATA).read_bytes()
@@ -188,7 +188,7 @@ def refuse_obstacles(workdir: Path, start: int, stop: int, every: int) -> None:
 
 
 def _refuse_obstacle(path: Path) -> None:
-    if seal.there(path):
+    if there(path):
         raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
 
 
@@ -310,7 +310,7 @@ def set_aside(workdir: Path, beyond: int) -> None:
             place = workdir / "damaged" / str(step)
             place.parent.mkdir(exist_ok=True)
             number = 1
-            while place.exists() or place.is_symlink():
+            while there(place):
                 place = place.with_name(f"{step}-{number}")
                 number += 1
             path.rename(place)
@@ -362,9 +362,9 @@ def choose(
 
 def _others(workdir: Path, but: int | None = None) -> str:
     """Says what to do instead of asking for a checkpoint that cannot be had, such as the damaged one `but`."""
-    there = [str(step) for step in steps(workdir) if step != but]
-    if there:
-        return f"use latest, or one of {', '.join(there)}"
+    others = [str(step) for step in steps(workdir) if step != but]
+    if others:
+        return f"use latest, or one of {', '.join(others)}"
     if but is not None:
         return "no other is there: restore it from a backup, or start in another workdir"
     return "no checkpoint is there yet: start the run again to go on with it"
@@ -384,12 +384,21 @@ def _check_same_arrays(path: Path, record: Mapping[str, Any], here: dict[str, st
             f"{path} has format {record.get('format')}, and this version of wgan_jax reads format {FORMAT}; "
             "go on with the version that wrote it, or start in another workdir"
         )
-    there = dict(record["arrays"])
-    names = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+    names, shown = differences(record["arrays"], here)
     if names:
-        shown = "; ".join(f"{n}: {there.get(n, 'absent')} there, {here.get(n, 'absent')} here" for n in names[:3])
-        more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
-        raise UserError(f"{path} is a checkpoint of another network: {shown}{more}; start in another workdir")
+        raise UserError(f"{path} is a checkpoint of another network: {shown}; start in another workdir")
+
+
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[list[str], str]:
+    """Returns the names of the arrays whose types or shapes differ, and the first three of them in words.
+
+    Args:
+      old: of a checkpoint, as `describe` has them.
+      new: of this program's state.
+    """
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    shown = "; ".join(f"{n}: {old.get(n, 'absent')} there, {new.get(n, 'absent')} here" for n in names[:3])
+    return names, shown + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def short(error: BaseException) -> str:

@@ -93,9 +93,7 @@ def clear_errors(memory: str = "ask for less at once, or use a machine with more
     """
     try:
         yield
-    except UserError:
-        raise
-    except BrokenPipeError:
+    except (UserError, BrokenPipeError):
         raise
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):

@@ -25,6 +25,17 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     sync(path.parent)
 
 
+def there(path: Path) -> bool:
+    """Returns whether something has this name; what cannot be looked at is there."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def sync(path: Path) -> None:
     """Puts a file's content, or a folder's list of names, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

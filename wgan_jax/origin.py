@@ -44,17 +44,13 @@ def begin(gan: Gan, key: jax.Array, workdir: Path, step: str, optimizer: bool) -
 
 def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], flag: str) -> TrainState:
     """Returns `state` with the arrays of `theirs` whose names begin with one of `names`."""
-    there, here = ({n: x for n, x in named_arrays(s).items() if n.startswith(names)} for s in (theirs, state))
-    forms = [{n: f"{x.dtype}{list(x.shape)}" for n, x in arrays.items()} for arrays in (there, here)]
-    different = sorted(n for n in there.keys() | here.keys() if forms[0].get(n) != forms[1].get(n))
+    forms = ({n: f for n, f in checkpoint.describe(s).items() if n.startswith(names)} for s in (theirs, state))
+    different, shown = checkpoint.differences(*forms)
     if different:
-        shown = "; ".join(
-            f"{n}: {forms[0].get(n, 'absent')} there, {forms[1].get(n, 'absent')} here" for n in different[:3]
-        )
-        more = f"; and {len(different) - 3} more" if len(different) > 3 else ""
         if all(n.startswith(OPTIMIZERS) for n in different):
-            raise UserError(f"{flag}: its optimizers are others: {shown}{more}; leave --init_optimizer out")
-        raise UserError(f"{flag}: its networks are others: {shown}{more}; use the settings of that run's networks")
+            raise UserError(f"{flag}: its optimizers are others: {shown}; leave --init_optimizer out")
+        raise UserError(f"{flag}: its networks are others: {shown}; use the settings of that run's networks")
+    taken = {n: x for n, x in named_arrays(theirs).items() if n.startswith(names)}
     return jax.tree_util.tree_map_with_path(
-        lambda path, old: there.get(keystr(path, simple=True, separator="/"), old), state
+        lambda path, old: taken.get(keystr(path, simple=True, separator="/"), old), state
     )

@@ -18,7 +18,7 @@ from wgan_jax.gan import Gan
 from wgan_jax.identity import Identity, Origin
 from wgan_jax.optimizers import learning_rate
 from wgan_jax.state import TrainState, init_state
-from wgan_jax.workdir import read_config, say, update
+from wgan_jax.workdir import CONFIG, holds_run, read_config, say, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Run:
         """Whether the networks of another run are in no checkpoint of this one yet."""
         self._notes: list[str] = []
         known = None
-        if (workdir / "config.json").exists():
+        if holds_run(workdir):
             self.before, known = read_config(workdir), identity.read(workdir)
             self._check_settings(self.before)
             self._check_data(self.before, known, fingerprint)
@@ -117,7 +117,7 @@ class Run:
         for note in self._notes:
             say(f"{self.workdir}: {note}")
         identity.write(self.workdir, self.identity)
-        update(self.workdir / "config.json", configs.to_json(self.config))
+        update(self.workdir / CONFIG, configs.to_json(self.config))
 
     def _check_settings(self, before: ConfigDict) -> None:
         free = (*differences.FREE, *differences.DATA, "steps")
@@ -162,7 +162,7 @@ class Run:
 
 
 def _same_origin(there: Origin, asked: Options) -> bool:
-    """Whether the options ask for the run and checkpoint that a run began with."""
+    """Tells whether the options ask for the run and checkpoint that a run began with."""
     return (
         asked.init_from is not None
         and asked.init_from.resolve() == Path(there.workdir)

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from wgan_jax.files import PARTIAL, sync, write_atomically
+from wgan_jax.files import PARTIAL, sync, there, write_atomically
 
 SEAL = "files.sha256.json"
 RECORD = "record.json"
@@ -49,17 +49,6 @@ def write_seal(path: Path) -> None:
     for folder in {file.parent for file in files} - {path}:
         sync(folder)
     write_atomically(path / SEAL, json.dumps(digests, indent=1))
-
-
-def there(path: Path) -> bool:
-    """Returns whether something has this name; what cannot be looked at is there."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def sealed(path: Path) -> bool:

@@ -43,7 +43,7 @@ def claimed(workdir: Path) -> Iterator[None]:
         raise UserError(f"--workdir={workdir}: cannot be written: {error.strerror}; use another workdir") from None
     with lock:
         _take(lock.fileno(), workdir)
-        if not _holds_run(workdir):
+        if not holds_run(workdir):
             _refuse_foreign(workdir)
         with disk_errors(workdir):
             lock.truncate(0)
@@ -88,7 +88,12 @@ def _refuse_foreign(workdir: Path) -> None:
         )
 
 
-def _holds_run(workdir: Path) -> bool:
+def holds_run(workdir: Path) -> bool:
+    """Tells whether a run has claimed a folder.
+
+    Raises:
+      UserError: if the folder cannot be looked into.
+    """
     try:
         os.lstat(workdir / CONFIG)
     except (FileNotFoundError, NotADirectoryError):
@@ -132,7 +137,7 @@ def read_config(workdir: Path, warn: Callable[[str], None] = say) -> ConfigDict:
       UserError: if there is no run, its `config.json` cannot be read, or a setting in it is unknown here.
     """
     path = workdir / CONFIG
-    if not _holds_run(workdir):
+    if not holds_run(workdir):
         raise UserError(
             f"{workdir} holds no run: {path} is missing; train one first: "
             f"python -m wgan_jax.train --config=… --workdir={shlex.quote(str(workdir))}"
@@ -143,7 +148,8 @@ def read_config(workdir: Path, warn: Callable[[str], None] = say) -> ConfigDict:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path} is damaged ({reason}); restore it, or start in another workdir") from None
     config, absent = configs.complete(written)
-    unknown = [key for key, _ in configs.flatten(config) if key not in dict(configs.flatten(configs.default()))]
+    known = dict(configs.flatten(configs.default()))
+    unknown = [key for key, _ in configs.flatten(config) if key not in known]
     if unknown:
         raise UserError(
             f"{path}: config.{unknown[0]} is unknown to wgan_jax {__version__}; use the version that wrote it"

@@ -4,19 +4,15 @@ import bisect
 import itertools
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from wgan_jax.files import write_atomically
+from wgan_jax.workdir import say
 
 Record = dict[str, Any]
-
-
-def _complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class Records:
@@ -25,7 +21,7 @@ class Records:
     A damaged line is left out, and said to `warn`; the records around it stay.
     """
 
-    def __init__(self, workdir: Path, step: int, warn: Callable[[str], None] = _complain):
+    def __init__(self, workdir: Path, step: int, warn: Callable[[str], None] = say):
         self.path = path(workdir)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         try:
@@ -93,11 +89,10 @@ def _in_order(lines: list[bytes], last: int) -> list[tuple[int, bytes]]:
     """
     parsed = [(record["step"], line) for line in lines if (record := _parse(line)) and 0 < record["step"] <= last]
     steps = [step for step, _ in parsed]
-    fitting = [i for i, step in enumerate(steps) if step - 1 in steps[i - 1 : i] or step + 1 in steps[i + 1 : i + 2]]
+    fitting = {i for i, step in enumerate(steps) if step - 1 in steps[i - 1 : i] or step + 1 in steps[i + 1 : i + 2]}
     often, fits = Counter(steps), Counter(steps[i] for i in fitting)
-    in_place = set(fitting)
     records = [
-        record for i, record in enumerate(parsed) if often[record[0]] == 1 or (i in in_place and fits[record[0]] == 1)
+        record for i, record in enumerate(parsed) if often[record[0]] == 1 or (i in fitting and fits[record[0]] == 1)
     ]
     ends: list[int] = []  # of the best sequence of each length, the smallest last step
     chosen: list[int] = []  # its record
