@@ -24,8 +24,7 @@ through the forward pass too: 2C − C₁ more. The generator's update of M exam
     M · (3G − G₁ + 2C)
 """
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -33,8 +32,6 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
 from wgan_jax.method.gan import Gan
-from wgan_jax.networks.convolution import Conv, ConvTranspose
-from wgan_jax.networks.resnet import ResampledConv
 
 
 class Layer(NamedTuple):
@@ -54,10 +51,8 @@ def layers(module: nn.Module, x: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStru
 
     def record(call, args, kwargs, context):
         output = call(*args, **kwargs)
-        if context.method_name == "__call__" and isinstance(
-            context.module, nn.Dense | Conv | ConvTranspose | ResampledConv
-        ):
-            flops = 2 * _products(context.module, args[0].shape, output.shape)
+        if context.method_name == "__call__" and _counted(context.module):
+            flops = 2 * _products(context.module, args[0].shape[1:], output.shape[1:])
             found.append(("/".join(context.module.path), flops))
             given.append(args[0])
         return output
@@ -85,19 +80,14 @@ def _depend(closed: ClosedJaxpr, count: int) -> list[bool]:
     return [not isinstance(of, Literal) and of in reached for of in closed.jaxpr.outvars]
 
 
-def _products(layer: nn.Module, given: tuple[int, ...], output: tuple[int, ...]) -> int:
-    channels = given[-1] * output[-1]
-    match layer:
-        case nn.Dense():
-            return channels
-        case Conv():
-            return math.prod(output[1:3]) * math.prod(layer.kernel_size) * channels
-        case ConvTranspose():
-            return math.prod(given[1:3]) * math.prod(layer.kernel_size) * channels
-        case ResampledConv(resample="none"):
-            return math.prod(output[1:3]) * 9 * channels
-        case _:
-            return min(math.prod(given[1:3]), math.prod(output[1:3])) * 16 * channels
+def _counted(layer: nn.Module) -> bool:
+    """Tells whether a layer's products are counted: a dense one's, and of those that have a method `products`."""
+    return isinstance(layer, nn.Dense) or hasattr(layer, "products")
+
+
+def _products(layer: Any, given: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """Returns how many products a layer forms for one example, from the shapes of its input and output."""
+    return given[-1] * output[-1] if isinstance(layer, nn.Dense) else layer.products(given, output)
 
 
 def _curved(gan: Gan) -> bool:

@@ -10,7 +10,7 @@ mixes examples must do so over its attribute `axis_name`, as `networks.layers.No
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import flax.linen as nn
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from wgan_jax.data import Examples
 from wgan_jax.devices import hosts
 from wgan_jax.devices.hosts import is_key, plain, with_keys
 from wgan_jax.errors import UserError, multiples
@@ -102,7 +101,7 @@ class Parallel:
             )
         return jax.jit(function, donate_argnums=donated)
 
-    def place(self, rows: Examples, axis: int) -> Batch:
+    def place(self, rows: Mapping[str, np.ndarray], axis: int) -> Batch:
         """This host's rows of a batch, with the examples along `axis`, as its part of the global batch."""
         spec = _rows(axis)
         if self.mode == "jit":
