@@ -155,7 +155,7 @@ def test_toy_runs_log_the_exact_distance_beside_the_estimate(tmp_path):
 
 def test_warm_up_and_clipping_through_the_command(tmp_path):
     args = ["--config.warmup.n_critic=6", "--config.warmup.steps=2", "--config.warmup.every=5", "--config.steps=6"]
-    done = run(train_command(tmp_path / "run", *args, config="digits_clip.py"))
+    done = run(train_command(tmp_path / "run", *args, config="digits.py:clip"))
     assert done.returncode == 0, done.stderr
     assert [record["step"] for record in records.read(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
 

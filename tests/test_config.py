@@ -45,6 +45,29 @@ def test_every_config_builds_and_has_a_run_card(path):
 
 
 @pytest.mark.parametrize(
+    ("name", "variant", "setting", "value"),
+    [
+        ("digits", "clip", "constraint.kind", "clip"),
+        ("digits", "auxiliary", "conditional.kind", "auxiliary"),
+        ("digits", "projection", "conditional.kind", "projection"),
+        ("cifar10_resnet", "auxiliary", "conditional.kind", "auxiliary"),
+        ("cifar10_resnet", "projection", "conditional.kind", "projection"),
+    ],
+)
+def test_a_variant_of_a_config_is_its_argument(name, variant, setting, value):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    changed = module.get_config(variant)
+    wgan_jax.build(changed)
+    assert dict(flatten(changed))[setting] == value
+    assert dict(flatten(module.get_config()))[setting] != value
+    assert f"    {variant} " in module.__doc__
+    with pytest.raises(UserError, match=f"'vae': must be one of .*{variant}"):
+        module.get_config("vae")
+
+
+@pytest.mark.parametrize(
     ("networks", "generator"),
     [
         ("dcgan", dcgan.Generator((64, 64, 3), norm="batch", kernel_init="normal", kernel_size=4, use_bias=False)),

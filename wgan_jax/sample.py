@@ -6,8 +6,8 @@ python -m wgan_jax.sample --workdir=runs/digits --interpolate --num=8 --out=walk
 
 Of a class-conditional run:
 
-python -m wgan_jax.sample --workdir=runs/digits_conditional --label=3           # all of class 3
-python -m wgan_jax.sample --workdir=runs/digits_conditional --by_class --num=8  # a row for each class, 8 of each
+python -m wgan_jax.sample --workdir=runs/digits_auxiliary --label=3           # all of class 3
+python -m wgan_jax.sample --workdir=runs/digits_auxiliary --by_class --num=8  # a row for each class, 8 of each
 
 Without these flags its classes are drawn, each as likely; an .npz holds them as `label`.
 """
