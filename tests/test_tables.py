@@ -1,4 +1,4 @@
-"""What a row of a table is enough for: a constraint, a network, an optimizer and a kind of data of one's own."""
+"""What a row of a table is enough for: a constraint, a network, an optimizer, a kind of data and a medium of one's own."""
 
 import dataclasses
 import json
@@ -26,6 +26,8 @@ from wgan_jax.data import ArraySource
 from wgan_jax.data.kinds import KINDS, Kind
 from wgan_jax.method.constraints import Constraint
 from wgan_jax.networks import layers
+from wgan_jax.report import media
+from wgan_jax.report.media import MEDIA, Medium
 from wgan_jax.run.training import train
 
 from .conftest import tiny_config
@@ -147,6 +149,35 @@ def test_a_kind_of_data_is_a_row(tmp_path, monkeypatch):
     assert (tmp_path / "w" / "samples" / "0000001.png").exists()
     with pytest.raises(UserError, match=r"did you mean ring:0\.5\?"):
         wgan_jax.data.load(tiny_config(data__name="rings:0.5"), "train")
+
+
+def test_a_medium_is_a_row(tmp_path, monkeypatch):
+    """Series of five numbers, which are shown and written as text."""
+
+    def series(config, rest, split):
+        steps = np.random.default_rng(["train", "held_out"].index(split)).normal(size=(200, 5))
+        return ArraySource(steps.cumsum(1).astype(np.float32))
+
+    def write(path, examples, label, columns):
+        np.savetxt(path, examples)
+
+    def snapshot(path, gan, state, key, step, real):
+        path.parent.mkdir(exist_ok=True)
+        write(path.with_suffix(".txt"), wgan_jax.sample(gan, state, key, 3), None, None)
+
+    monkeypatch.setitem(KINDS, "series", Kind(series, ("series",), names=("",)))
+    monkeypatch.setitem(MEDIA, "series", Medium(lambda shape: shape == (5,), snapshot, {".txt": write}))
+    state = train(tiny_config(data__name="series", data__size=0, data__channels=5, **ONE), tmp_path / "w")
+    assert np.loadtxt(tmp_path / "w" / "samples" / "0000001.txt").shape == (3, 5)
+    gan = wgan_jax.build(tiny_config(data__name="series", data__size=0, data__channels=5))
+    examples = np.asarray(wgan_jax.sample(gan, state, jax.random.key(0), 2))
+    media.check_ending(tmp_path / "a.txt", gan.image_shape)
+    media.write(tmp_path / "a.txt", examples, None)
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "a.txt"), examples)
+    with pytest.raises(UserError, match=r"a\.png: must end in \.txt, to hold series"):
+        media.check_ending(tmp_path / "a.png", gan.image_shape)
+    with pytest.raises(UserError, match=r"must end in \.npz, to hold arrays"):
+        media.check_ending(tmp_path / "a.png", (7,))
 
 
 def test_rows_name_what_there_is():
