@@ -1,4 +1,4 @@
-"""What a row of a table is enough for: a constraint, a network, an optimizer, a kind of data and a medium of one's own."""
+"""What one row of a table adds: a constraint, a network, an optimizer, a kind of data, a medium."""
 
 import dataclasses
 import json
