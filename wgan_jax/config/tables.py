@@ -12,7 +12,8 @@ import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
 
-from wgan_jax.method import constraints
+from wgan_jax.method import constraints, heads
+from wgan_jax.method.heads import Head
 from wgan_jax.networks import dcgan, mlp, resnet
 
 
@@ -128,6 +129,8 @@ class Conditioning(NamedTuple):
 
     settings: tuple[str, ...] = ()
     """Settings of `config.conditional` that count."""
+    heads: Callable[[ConfigDict], tuple[Head, ...]] = lambda c: ()
+    """`config.conditional -> heads` of the critic."""
     metrics: tuple[str, ...] = ()
     """Metrics of every iteration that `config.report.best` may name."""
 
@@ -136,6 +139,7 @@ CONDITIONINGS: dict[str, Conditioning] = {
     "none": Conditioning(),
     "auxiliary": Conditioning(
         ("classes", "critic_weight", "generator_weight"),
+        lambda c: (heads.classes(c.critic_weight, c.generator_weight),),
         ("critic_class_loss", "critic_class_accuracy", "generator_class_loss"),
     ),
     "projection": Conditioning(("classes",)),

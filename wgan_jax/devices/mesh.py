@@ -24,7 +24,7 @@ from wgan_jax.devices.hosts import is_key, plain, with_keys
 from wgan_jax.errors import UserError, multiples
 from wgan_jax.method.batch import Batch
 from wgan_jax.method.gan import Gan
-from wgan_jax.method.placement import IN_HAND, Placement
+from wgan_jax.method.placement import WHOLE_BATCH, Placement
 from wgan_jax.method.state import TrainState
 from wgan_jax.method.step import TrainStep, make_train_step
 
@@ -68,11 +68,11 @@ class Parallel:
 
     def train_step(self, gan: Gan, *, microbatches: int = 1, unroll: bool = False) -> TrainStep:
         """The pure step, to be compiled with `compile`."""
-        placement = IN_HAND
+        placement = WHOLE_BATCH
         if not self._one:
             gan = dataclasses.replace(gan, generator=_named(gan.generator), critic=_named(gan.critic))
             placement = Placement(
-                numbers=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
+                example_index=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
                 mean=lambda tree: jax.lax.pmean(tree, AXIS),
             )
         return make_train_step(gan, placement=placement, microbatches=microbatches, unroll=unroll)
