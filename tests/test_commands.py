@@ -190,7 +190,7 @@ NO_LOCAL_PATH = "is not a path of this machine"
         ([*TRAIN, "--config.steps=0"], ["config.steps = 0", "at least 1"]),
         ([*TRAIN, "--config.critic.optimizer.learning_rate=nan"], ["learning_rate = nan: must be finite"]),
         ([*TRAIN, "--config.constraint.weight=1e400"], ["constraint.weight = inf: must be finite"]),
-        ([*TRAIN, "--config.critic.norm=batch"], ["config.critic.norm", "each example by itself"]),
+        ([*TRAIN, "--config.critic.norm=batch"], ["config.critic.norm", "leave it at 'none'"]),
         ([*TRAIN, "--config.data.name=digitz"], ["digitz", "did you mean digits?"]),
         ([*TRAIN, "--config.data.size=9"], ["config.data.size = 9", "digits needs 8"]),
         ([*TRAIN, "--nonsense=1"], ["nonsense"]),

@@ -53,5 +53,4 @@ def _network(config: ConfigDict, player: str) -> nn.Module:
 
 def _constraint(c: ConfigDict) -> constraints.Constraint:
     """Returns the constraint that `config.constraint` describes, or the chain of several."""
-    found = [CONSTRAINTS[name].build(c) for name in parts(c.kind)]
-    return found[0] if len(found) == 1 else constraints.chain(*found)
+    return constraints.chain(*(CONSTRAINTS[name].build(c) for name in parts(c.kind)))
