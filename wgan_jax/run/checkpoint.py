@@ -6,6 +6,7 @@ Its record has the name, type and digest of every array, so one of another netwo
 A checkpoint is data: nothing in it is executed.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -25,6 +26,7 @@ from wgan_jax.config import build
 from wgan_jax.errors import UserError, say
 from wgan_jax.files import PARTIAL, sync, there, write_atomically
 from wgan_jax.method.gan import Gan
+from wgan_jax.method.player import Player
 from wgan_jax.method.state import TrainState, init_state, named_arrays
 from wgan_jax.run import seal
 from wgan_jax.run.seal import METADATA, RECORD, SEAL, Damaged
@@ -54,7 +56,7 @@ def begin(path: Path, state: TrainState) -> Callable[[], None]:
     _ORBAX.acquire()
     try:
         writing = ocp.save_async(
-            path.with_name(path.name + PARTIAL), state, checkpointable_name="state", overwrite=True
+            path.with_name(path.name + PARTIAL), stored(state), checkpointable_name="state", overwrite=True
         )
     except BaseException:
         _ORBAX.release()
@@ -222,7 +224,8 @@ def _load(path: Path, gan: Gan) -> TrainState:
     _check_same_arrays(path, record, describe(abstract_state(gan)))
     with _ORBAX, warnings.catch_warnings(), alone():
         warnings.simplefilter("ignore")
-        state = ocp.load(path, abstract_state(gan), checkpointable_name="state")
+        tree = ocp.load(path, stored(abstract_state(gan)), checkpointable_name="state")
+    state = from_stored(tree, abstract_state(gan))
     if describe(state) != record["arrays"]:
         raise Damaged("its arrays have not the types that were written")
     seal.check_arrays(record, named_arrays(state))
@@ -377,6 +380,26 @@ def abstract_state(gan: Gan) -> TrainState:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda key: init_state(gan, key), jax.random.key(0))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+
+
+def stored(state: TrainState) -> dict[str, Any]:
+    """Returns a state as nested dictionaries, without the constraints that have no arrays.
+
+    Orbax stores an empty one too, and refuses checkpoints from before players had constraints.
+    """
+
+    def player(player: Player) -> dict[str, Any]:
+        arrays = {"variables": player.variables, "opt_state": player.opt_state}
+        return arrays | ({"constraint": player.constraint} if jax.tree.leaves(player.constraint) else {})
+
+    rest = {name: getattr(state, name) for name in ("step", "key", "ema")}
+    return rest | {name: player(getattr(state, name)) for name in ("generator", "critic")}
+
+
+def from_stored(tree: dict[str, Any], like: TrainState) -> TrainState:
+    """Returns the state that `stored` was made of; `like` has the constraints without arrays."""
+    players = {name: dataclasses.replace(getattr(like, name), **tree[name]) for name in ("generator", "critic")}
+    return dataclasses.replace(like, **(tree | players))
 
 
 def _check_same_arrays(path: Path, record: Mapping[str, Any], here: dict[str, str]) -> None:
