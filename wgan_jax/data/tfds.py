@@ -1,7 +1,7 @@
 """Image data sets of TFDS that are prepared as `array_record` files. TensorFlow is not needed to read them.
 
-`tensorflow_datasets` is imported only when a data set is opened. The extra `[tfds]` installs it: it needs 200 MB of
-libraries, which runs on other data do without.
+`tensorflow_datasets` is imported when a set is opened, and comes with the extra `[tfds]`: it brings 200 MB of
+libraries that runs on other data need not have.
 """
 
 import os
