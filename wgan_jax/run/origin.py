@@ -54,8 +54,8 @@ def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], 
     different, shown = checkpoint.differences(*forms)
     if different:
         if all(n.startswith(OPTIMIZERS) for n in different):
-            raise UserError(f"{flag}: its optimizers are others: {shown}; leave --init_optimizer out")
-        raise UserError(f"{flag}: its networks are others: {shown}; use the settings of that run's networks")
+            raise UserError(f"{flag}: its optimizers differ: {shown}; leave --init_optimizer out")
+        raise UserError(f"{flag}: its networks differ: {shown}; use the settings of that run's networks")
     taken = {n: x for n, x in named_arrays(theirs).items() if n.startswith(names)}
     return jax.tree_util.tree_map_with_path(
         lambda path, old: taken.get(keystr(path, simple=True, separator="/"), old), state
