@@ -30,7 +30,7 @@ class TfdsSource(ImageSource):
       form: size and channels of the decoded images.
       num_classes: number of classes; 0 if there are no labels.
       title: name, version and split of the set, for messages and the digest.
-      remedy: advice to the user for the error that a label outside the classes raises; "" raises no error.
+      remedy: advice for the error message about a label that is not a class; "" if such labels are allowed.
     """
 
     def __init__(self, records: Any, form: Form, num_classes: int, title: str, remedy: str = ""):
@@ -94,7 +94,7 @@ def load(
         holds out the last part of `train_split`.
       held_out_fraction: size of that last part, as a fraction.
       labelled: whether every label must be a class. If so, `validation` is chosen rather than a `test` split without
-        labels, and reading a label that is no class raises an error.
+        labels, and reading a label that is not a class raises an error.
 
     Raises:
       UserError: if tensorflow_datasets is not installed; if the set does not exist, is not prepared, or is prepared in

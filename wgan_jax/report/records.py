@@ -97,8 +97,8 @@ def _in_order(lines: list[bytes], last: int) -> list[tuple[int, bytes]]:
     """Returns the step and the line of each good record up to step `last`, in rising order of the steps.
 
     They are the longest rising sequence of records in the file, so a step that damage has changed costs only its own
-    record. If two records have the same step, the one whose neighbour in the file has the step before or after it is
-    the right one.
+    record. Of two records with the same step, the right one follows the record of the step before in the file, or is
+    followed by the record of the step after.
     """
     parsed = [(record["step"], line) for line in lines if (record := _parse(line)) and 0 < record["step"] <= last]
     steps = [step for step, _ in parsed]

@@ -1,9 +1,10 @@
 """Saves and restores the state of a run with orbax.
 
 A checkpoint gets its name, `checkpoints/<step>`, only when all of it is on the disk and sealed (see `seal`). Before
-that it is a folder with an ending in its name, which the next start removes. Damage of any kind is found before a state
-is used. The record of a checkpoint contains the name, type and digest of every array, so a checkpoint of another
-network is refused with the names of the arrays that differ. A checkpoint is only data: nothing in it is executed.
+that, the name of the folder has an extra ending, and the next start removes such folders. Damage of any kind is found
+before a state is used. The record of a checkpoint contains the name, type and digest of every array, so a checkpoint of
+another network is refused with the names of the arrays that differ. A checkpoint is only data: nothing in it is
+executed.
 """
 
 import functools
@@ -58,7 +59,8 @@ def begin(path: Path, state: TrainState) -> Callable[[], None]:
       state: the state.
 
     Returns:
-      A function that waits until the arrays are written. It must be called.
+      A function that waits until the arrays are written. It must be called: orbax is locked for other operations until
+      then.
 
     Raises:
       UserError: if something else has the name of the checkpoint already.
@@ -108,7 +110,7 @@ def describe(state: TrainState) -> dict[str, str]:
 
 
 def score(metric: str, number: float) -> float:
-    """Returns a score of a value of a metric: the lower the score, the better the value."""
+    """Converts the value of a metric to a score: the lower the score, the better the value."""
     if metric in RISING:
         return -number
     return abs(number) if metric.endswith("estimate") else number
@@ -195,6 +197,8 @@ def _is_ours(path: Path) -> bool:
 def refuse_obstacles(workdir: Path, start: int, stop: int, every: int) -> None:
     """Raises `UserError` if something else has the name of a checkpoint that a run will write.
 
+    A link is refused even if it has one of the names that the checkpoint has before it is complete.
+
     Args:
       workdir: folder of the run.
       start: number of iterations done.
@@ -245,7 +249,7 @@ def _load(path: Path, gan: Gan) -> TrainState:
         warnings.simplefilter("ignore")
         state = ocp.load(path, abstract_state(gan), checkpointable_name="state")
     if describe(state) != record["arrays"]:
-        raise Damaged("its arrays have not the types that were written")
+        raise Damaged("its arrays do not have the types that were written")
     seal.check_arrays(record, named_arrays(state))
     return state
 
@@ -275,8 +279,8 @@ def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = say
     """Returns the step and state of the checkpoint that is best by a metric, and whole.
 
     Raises:
-      UserError: if no checkpoint has a value of the metric, if every one that has is damaged, or if one belongs to
-        another network.
+      UserError: if no checkpoint has a value of the metric, if all checkpoints that have one are damaged, or if one
+        belongs to another network.
     """
 
     def order() -> list[int]:

@@ -68,7 +68,7 @@ def path(workdir: Path) -> Path:
 
 
 def read(workdir: Path) -> Identity | None:
-    """Reads the identity of a run. Returns None if there is none, because an older version of wgan_jax made the run.
+    """Reads the identity of a run. Returns None if the run has none, because an older version of wgan_jax made it.
 
     Raises:
       UserError: if the file is damaged or cannot be read.

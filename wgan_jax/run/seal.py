@@ -24,7 +24,7 @@ from wgan_jax.files import PARTIAL, sync, there, write_atomically
 SEAL = "files.sha256.json"
 RECORD = "record.json"
 METADATA = "_CHECKPOINT_METADATA"
-"""Name of orbax's own record. Checkpoints from before there were digests contain our record in it."""
+"""Name of orbax's own record. Old checkpoints without digests contain our record in this file."""
 FORM = re.compile(
     rf"({SEAL}|{RECORD})({re.escape(PARTIAL)})?|{METADATA}|orbax\.checkpoint|commit_success\.txt"
     r"|state(/(_METADATA|_sharding|array_metadatas(/process_\d+)?"
@@ -75,8 +75,8 @@ def check_seal(path: Path) -> None:
 def foreign(path: Path) -> list[Path]:
     """Returns the paths in a checkpoint that do not belong to it: all links, and all that the seal does not name.
 
-    If the seal is missing or cannot be read, a file belongs to the checkpoint if orbax or this package writes files of
-    that name.
+    If the seal is missing or cannot be read, the names decide: a file belongs to the checkpoint if orbax or this
+    package writes files of that name.
     """
     try:
         names = {*_read_seal(path), SEAL, SEAL + PARTIAL}
@@ -95,7 +95,7 @@ def foreign(path: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Deletes the folder of a checkpoint, with the seal as the last file.
+    """Deletes the folder of a checkpoint, and its seal last.
 
     If the deletion is killed, the seal that remains shows that the folder is ours.
     """
@@ -116,8 +116,9 @@ def held(path: Path, *, exclusive: bool = False) -> Iterator[bool]:
       exclusive: whether to lock it for deletion. The default is for reading, which several processes may do at once.
 
     Yields:
-      Whether the lock is held. It is not held if the checkpoint has no seal, or if it is wanted for deletion while
-      another process reads. On a file system without locks there is none for reading, and deletion goes ahead.
+      Whether the checkpoint is locked. It is not locked if it has no seal, or if `exclusive` is set while another
+      process reads it. A file system without locks yields False for reading, but True for deletion, which then goes
+      ahead.
     """
     kind = fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH
     try:
@@ -139,7 +140,7 @@ def held(path: Path, *, exclusive: bool = False) -> Iterator[bool]:
 
 
 def signed(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns a copy of a record with the digest of each array added, and then a digest of the whole record."""
+    """Returns a copy of a record with two more entries: the digests of the arrays and a digest of the record itself."""
     whole = dict(record) | {"digests": {name: array_digest(x) for name, x in arrays.items()}}
     return whole | {"digest": _record_digest(whole)}
 
