@@ -153,8 +153,8 @@ def count_alike() -> None:
     """Sets orbax's count of operations to the same number on all hosts.
 
     All hosts must call it before they save together. Orbax counts its operations in each process, and hosts that save
-    wait for each other under that number. Only the first host reads checkpoints, so its count is higher than that of
-    the others, and they would wait forever.
+    wait for each other under that number. Only the first host reads checkpoints, so its count is higher than the
+    count of the others, and they would wait forever.
     """
     if jax.process_count() == 1:
         return
