@@ -75,12 +75,13 @@ MUTATIONS = [
         "c.constraint.weight = 10.0",
         "c.constraint.weight = 0.1",
     ),
-    Mutation("test_penalty_computed_and_never_added", "method/step.py", "fake_scores) + constraint", "fake_scores)"),
+    Mutation("test_penalty_computed_and_never_added", "method/objectives.py", "fake_scores) + term", "fake_scores)"),
     Mutation(
         "test_penalty_with_an_optimizer_step_of_its_own",
         "method/step.py",
-        " critic_optimizer.update(",
-        " (lambda g, s, *a, **k: critic_optimizer.update(g, critic_optimizer.update(g, s, *a, **k)[1], *a, **k))(",
+        "updates, opt_state = optax",
+        "_, opt_state = optax.with_extra_args_support(optimizer).update(slope, opt_state, params, step=step)\n"
+        "    updates, opt_state = optax",
     ),
     Mutation(
         "test_batch_norm_in_a_critic_under_a_penalty",
@@ -97,8 +98,9 @@ MUTATIONS = [
     Mutation(
         "test_the_same_real_batch_for_all_critic_updates",
         "method/step.py",
-        'real = batch["image"]\n',
-        'batch = jax.tree.map(lambda x: jnp.repeat(x[:1], len(x), 0), batch)\n        real = batch["image"]\n',
+        "n_critic, batch_size = check_batch",
+        "batch = jax.tree.map(lambda x: jnp.repeat(x[:1], len(x), 0), batch)\n"
+        "        n_critic, batch_size = check_batch",
     ),
     Mutation(
         "test_the_same_real_batch_for_all_critic_updates",
@@ -121,8 +123,9 @@ MUTATIONS = [
     Mutation(
         "test_the_generator_steps_on_every_nth_batch_only",
         "method/step.py",
-        "optax.apply_updates(generator.params, updates)",
-        "jax.tree.map(lambda w, u: jnp.where(state.step % 5 == 0, w + u, w), generator.params, updates)",
+        'metrics |= {"generator_grad_norm"',
+        "params = jax.tree.map(lambda w, new: jnp.where(state.step % 5 == 0, new, w), generator.params, params)\n"
+        '        metrics |= {"generator_grad_norm"',
     ),
     Mutation(
         "test_warm_up_configured_and_never_used",
