@@ -52,8 +52,8 @@ class Critic(nn.Module):
 
 # A large ε. Some gradients are 0 except for rounding, for example the gradient of a bias before a batch norm, or of a
 # unit that is active for every example. With a small ε, the optimizers would turn such rounding errors into full steps.
-# These runs show that every number reaches its place. `yardstick.py` measures the effect of rounding with the optimizers
-# of the configs.
+# These runs show that every number reaches its place. `yardstick.py` measures the effect of rounding with the configs'
+# own optimizers.
 EPS = 1e-4
 
 

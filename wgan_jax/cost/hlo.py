@@ -120,7 +120,7 @@ class Program:
     def _all(self, fused: bool) -> Iterator[tuple[str, Instruction, int]]:
         """Yields each instruction that runs, as (name of its computation, instruction, number of runs).
 
-        `fused` says whether the instructions inside of fusions are included.
+        `fused` says whether the instructions inside fusions are included.
         """
         for name, times in self._runs(fused).items():
             for instruction in self._computations[name].values():

@@ -4,8 +4,8 @@
 
 The experiment trains WGAN-GP and the standard GAN (non-saturating) on scikit-learn's digits, with the same networks.
 During each training it compares the critic's estimate on held-out digits with the exact W₁ between those digits and as
-many generated ones. In 64 dimensions even two samples of one distribution are far apart. The dotted line of the figure,
-the distance between held-out and training digits, shows how far.
+many generated ones. In 64 dimensions even two samples of one distribution are far apart. The dotted line in the figure
+shows how far: it is the distance between held-out and training digits.
 
 Within one run, any falling curve follows the distance. So the experiment trains generators of several widths and
 learning rates, good ones and bad ones, against equal critics and compares them at the same iteration. Of every two

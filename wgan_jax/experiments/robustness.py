@@ -128,7 +128,8 @@ def run(settings: Settings) -> harness.Result:
 def criteria(rows: list[dict[str, Any]], settings: Settings) -> dict[str, bool]:
     """Returns the demands on the comparison, and whether each is met.
 
-    Equal updates must be equal, and at each budget WGAN-GP must succeed more often than chance explains.
+    At equal updates, all methods must have the same number of critic updates. At each budget, WGAN-GP must succeed
+    more often than chance explains.
     """
     against = summary(rows, settings.threshold)["against"]
     updates = {row[method]["critic updates"]["equal updates"] for row in rows for method in METHODS}

@@ -160,7 +160,7 @@ def measure(gan: Gan, state: TrainState, real: np.ndarray, fake: np.ndarray, exa
       ratio: the estimate divided by the exact W₁.
       lipschitz_constant: the steepest slope K of the critic between a real and a generated point. Duality needs no
         other pairs: the estimate is at most K times the distance.
-      explained: the estimate divided by K times the exact W₁.
+      explained: estimate / (K · W₁), or 0 if K is 0.
     """
     scores = [np.asarray(gan.score(state.critic, jnp.asarray(x)).value, np.float64) for x in (real, fake)]
     constant = float((np.abs(np.subtract.outer(*scores)) / cdist(real, fake)).max())

@@ -87,7 +87,7 @@ def run(settings: Settings) -> harness.Result:
 def criteria(found: dict[str, dict[str, float]]) -> dict[str, bool]:
     """Returns the demands on the weights of both critics, and whether each is met.
 
-    For comparison: 1 % of uniform weights are at 0.99 of the largest one or above.
+    For comparison: if weights were uniform, 1 % of them would be at least 0.99 times the largest one.
     """
     clipped, penalised = found["clipped"], found["penalised"]
     return {

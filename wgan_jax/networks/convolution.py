@@ -6,9 +6,9 @@ three is a JAX primitive, and its derivatives are expressed through the other tw
 mode, in reverse mode or in a mixture of them, therefore consists of these three operations. The second derivative that
 the gradient penalty needs is an example.
 
-On GPU and TPU the three are XLA's own convolutions. On the CPU each of them has a special form. There XLA falls back to
-a naive loop, which is many times slower, as soon as the layout of a convolution is unusual, and the convolutions in
-derivatives have unusual layouts.
+On GPU and TPU the three are XLA's own convolutions. On the CPU each of them has a special form, because XLA computes
+convolutions with an unusual layout in a naive loop there, which is many times slower. The convolutions in derivatives
+have such layouts.
 
 Images have the shape `[B, H, W, C]` and kernels `[kernel height, kernel width, C, features]`. The padding is SAME: an
 image of height H becomes an image of height `ceil(H / stride)`.

@@ -61,8 +61,8 @@ class Norm(nn.Module):
     """Normalization with a scale and an offset for each channel: `[B, ..., C] -> [B, ..., C]`.
 
     Statistics are computed in float32. `kind` selects them:
-      "batch": moments of the batch if `train` is true, running moments if not, so that an image does not depend on the
-        images that are generated with it. The papers' codes use the moments of the batch when they sample, too. The
+      "batch": moments of the batch if `train` is true, and running moments if not. So an image that is sampled does
+        not depend on the other images of its batch. The papers' codes also sample with the moments of the batch. The
         running moments are in the collection `batch_stats`, which a call with `train` must make mutable. The variance
         is `mean(x²) − mean(x)²`, in one pass; the papers' codes average squared differences from the mean. `axis_name`
         names the mapped axis whose devices share a batch.

@@ -33,7 +33,7 @@ def upsample(x: jax.Array) -> jax.Array:
 
 
 def _spread(kernel: jax.Array) -> jax.Array:
-    """Returns the sum of a 3×3 kernel's four positions in a 4×4 window: `[3, 3, ...] -> [4, 4, ...]`."""
+    """Adds up a 3×3 kernel at its four positions in a 4×4 window: `[3, 3, C, N] -> [4, 4, C, N]`."""
     kernel = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
     kernel = kernel[1:] + kernel[:-1]
     return kernel[:, 1:] + kernel[:, :-1]
@@ -73,11 +73,10 @@ class Block(nn.Module):
     """Residual block: `shortcut(x) + conv(act(norm(conv(act(norm(x))))))`, `[B, H, W, C] -> [B, H', W', features]`.
 
     `resample` is "up" (before the first convolution), "down" (after the second one) or "none". The shortcut is the
-    identity if the shapes allow it, and a 1×1 convolution otherwise. With `preactivate=False` the block has no
-    normalizations, no activation before its first convolution, and this convolution already has `features` outputs: so
-    is the first block of a critic. `first_bias` says whether the first convolution has a bias. The 64×64 networks,
-    which normalize after it, have none. With `num_classes`, each class has its own scales and offsets in the
-    normalizations.
+    identity if the shapes allow it, and a 1×1 convolution otherwise. `preactivate=False` is for the first block of a
+    critic: it then has no normalizations, and no activation before its first convolution, which already returns
+    `features` channels. `first_bias` says whether the first convolution has a bias. It has none in the 64×64 networks,
+    which normalize after it. With `num_classes`, each class has its own scales and offsets in the normalizations.
     """
 
     features: int
