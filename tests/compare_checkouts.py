@@ -2,9 +2,9 @@
 
     python -m tests.compare_checkouts OLD NEW [--only=TEXT]
 
-Each case trains small networks for three iterations with the command of each checkout, on the same pictures. The
-digests of all arrays in the checkpoints, all metrics and all sample pictures must be equal. Both checkouts share a
-cache of compiled programs, so a case with the same program in both is compiled once.
+Each case trains for three iterations by the command of each checkout, at small width and on the same pictures. The
+digests of all arrays in the checkpoints, all metrics and all sample pictures must be equal. The two share a cache of
+compiled programs, so a case whose program is the same is compiled once.
 """
 
 import argparse
