@@ -1,4 +1,4 @@
-"""Shows that two checkouts of wgan_jax compute the same bits: every config, constraint, game and way to cut a batch.
+"""Shows that two checkouts of wgan_jax compute the same bits, for all configs, constraints, games and batch splits.
 
     python -m tests.compare_checkouts OLD NEW [--only=TEXT]
 
@@ -37,7 +37,7 @@ RESNET = [
 ]
 
 CASES: dict[str, tuple[list[str], list[str]]] = {
-    # name: the config, by its name today and by earlier ones, and further flags
+    # name: names of the config, today's and earlier ones, and further flags
     "digits": (["digits.py"], []),
     "digits, clipping": (["digits.py:clip", "digits_clip.py"], WARM_UP),
     "digits, clipping before": (["digits.py:clip", "digits_clip.py"], [*WARM_UP, "--config.constraint.order=before"]),
@@ -83,7 +83,7 @@ def make_pictures(folder: Path) -> None:
 
 
 def train(checkout: Path, case: str, workdir: Path, pictures: Path, cache: Path) -> dict[str, object]:
-    """Trains a case by one checkout's command; returns its arrays' digests, metrics and pictures."""
+    """Trains a case with the command of a checkout. Returns the digests of its arrays, its metrics and pictures."""
     names, flags = CASES[case]
     paths = [name.format(pictures=pictures) for name in names]
     path = next(path for path in paths if _there(checkout, path))
@@ -112,7 +112,7 @@ def run(checkout: Path, command: list[str], cache: Path, devices: str = "1") -> 
 
 
 def _there(checkout: Path, path: str) -> bool:
-    """Tells whether a checkout has a config, and takes its argument."""
+    """Tells whether a checkout contains a config and the config accepts the argument of its path."""
     name, _, argument = path.partition(":")
     file = checkout / "configs" / name
     return file.exists() and (not argument or "def get_config()" not in file.read_text())
