@@ -2,10 +2,10 @@
 
     python -m tests.compare_checkouts OLD NEW [--only=TEXT]
 
-Each case trains for three iterations by the command of each checkout, at small width and on the same pictures. The
+Each case trains small networks for three iterations with the command of each checkout, on the same pictures. The
 digests of all arrays in the checkpoints, all metrics and all sample pictures must be equal, and the new checkout must
-load the old one's checkpoint. The two share a cache of compiled programs, so a case whose program is the same is
-compiled once.
+load the old one's checkpoint. Both checkouts share a cache of compiled programs, so a case with the same program in both
+is compiled once.
 """
 
 import argparse

@@ -144,9 +144,9 @@ def exchanged(name: str, devices: mesh.Parallel) -> dict[str, dict[str, int]]:
     return slices.collectives(hlo.Program(compiled.as_text()).collectives)
 
 
-def main(out: str, variants: str, modes: str, *hosts: str) -> None:
-    if hosts:
-        hosts.initialize(hosts[0], int(hosts[1]), int(hosts[2]))
+def main(out: str, variants: str, modes: str, *address: str) -> None:
+    if address:
+        hosts.initialize(address[0], int(address[1]), int(address[2]))
     results = {}
     for variant in variants.split(","):
         for mode in modes.split(","):
