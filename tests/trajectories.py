@@ -17,7 +17,7 @@ import wgan_jax
 from wgan_jax.cost import hlo, slices
 from wgan_jax.data import batches
 from wgan_jax.data.arrays import ArraySource
-from wgan_jax.devices import mesh
+from wgan_jax.devices import hosts, mesh
 from wgan_jax.method import constraints
 from wgan_jax.method.schedule import CriticSchedule
 from wgan_jax.method.state import named_arrays
