@@ -10,6 +10,7 @@ from wgan_jax.data.kinds import image_shape, num_classes
 from wgan_jax.method import constraints, games
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.method.stages import Stage, Stages
 from wgan_jax.networks import dcgan, mlp, resnet
 
 
@@ -39,6 +40,15 @@ def build(config: ConfigDict) -> Gan:
         generator_class_weight=config.conditional.generator_weight,
         matmul_precision=config.matmul_precision,
     )
+
+
+def stages(config: ConfigDict) -> Stages:
+    """Returns the stages of the run that a config describes: one, which trains what `build` returns.
+
+    Raises:
+      UserError: for the first invalid setting; see `wgan_jax.config.check`.
+    """
+    return (Stage(build(config), config.batch_size, 0, config.steps),)
 
 
 def _generator(config: ConfigDict) -> nn.Module:

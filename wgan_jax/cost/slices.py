@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from wgan_jax.config import build
+from wgan_jax.config import stages
 from wgan_jax.cost import flops, hlo
 from wgan_jax.devices.mesh import AXIS, Parallel, check_shares
 from wgan_jax.errors import UserError
@@ -103,19 +103,20 @@ def lower(
 
 
 def report(config: ConfigDict, topology: str, batch_size: int | None = None) -> dict[str, Any]:
-    """What the step of a run does on each device of a slice.
+    """What a step of a run's last stage does on each device of a slice.
 
     Args:
       config: of the run.
       topology: such as `v5e:16x16`.
-      batch_size: in place of `config.batch_size`.
+      batch_size: in place of the stage's.
 
     Raises:
       UserError: if there is no such slice, the compiler is missing, or the devices cannot share the batch.
     """
-    gan = build(config)
+    stage = stages(config)[-1]
+    gan = stage.gan
     chip, found = slice_devices(topology)
-    batch_size = config.batch_size if batch_size is None else batch_size
+    batch_size = stage.batch_size if batch_size is None else batch_size
     check_shares(batch_size, config.microbatches, len(found))
     devices = Parallel(tuple(sorted(found, key=lambda device: (device.process_index, device.id))))
 

@@ -56,33 +56,40 @@ class Parallel:
     def _one(self) -> bool:
         return len(self.devices) == 1 and self.mode == "jit"
 
+    @property
+    def placement(self) -> Placement:
+        """Where the examples of a device are, in a function that is compiled with `compile`."""
+        if self._one:
+            return IN_HAND
+        return Placement(
+            numbers=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
+            mean=lambda tree: jax.lax.pmean(tree, AXIS),
+        )
+
     @classmethod
-    def from_devices(cls, batch_size: int, *, microbatches: int = 1, mode: str = "jit") -> "Parallel":
-        """Returns how all devices share batches of a size.
+    def from_devices(cls, *batch_sizes: int, microbatches: int = 1, mode: str = "jit") -> "Parallel":
+        """Returns how all devices share batches of these sizes.
 
         Raises:
-          UserError: if they cannot share them evenly.
+          UserError: if they cannot share those of one size evenly.
         """
         devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-        check_shares(batch_size, microbatches, len(devices))
+        for batch_size in batch_sizes:
+            check_shares(batch_size, microbatches, len(devices))
         return cls(tuple(devices), mode)
 
     def train_step(self, gan: Gan, *, microbatches: int = 1, unroll: bool = False) -> TrainStep:
         """The pure step, to be compiled with `compile`."""
-        placement = IN_HAND
         if not self._one:
             gan = dataclasses.replace(gan, generator=_named(gan.generator), critic=_named(gan.critic))
-            placement = Placement(
-                numbers=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
-                mean=lambda tree: jax.lax.pmean(tree, AXIS),
-            )
-        return make_train_step(gan, placement=placement, microbatches=microbatches, unroll=unroll)
+        return make_train_step(gan, placement=self.placement, microbatches=microbatches, unroll=unroll)
 
     def compile(self, function: Callable[..., Any], examples: Sequence[int | None], donate: bool = False) -> Any:
         """A function of several arguments, compiled for all devices; its results are on each of them.
 
         Args:
-          function: of a state, a batch, and perhaps more; made of a step of `train_step`.
+          function: of a state, a batch, and perhaps more; made of a step of `train_step`, or of your own with means
+            by `placement`.
           examples: of each argument the axis of its examples, or None if it is the same on all devices.
           donate: give the first argument away.
         """
@@ -111,6 +118,11 @@ class Parallel:
         local = self.mesh.local_mesh
         apart = {name: x.reshape(*x.shape[:axis], local.size, -1, *x.shape[axis + 1 :]) for name, x in rows.items()}
         return jax.device_put(apart, NamedSharding(local, spec))
+
+    def spread(self, examples: Examples, axis: int = 0) -> Batch:
+        """Returns examples that every host has as a global batch, of which each device has its own along `axis`."""
+        own = {name: np.split(x, hosts.count(), axis)[jax.process_index()] for name, x in examples.items()}
+        return self.place(own, axis)
 
     def replicate(self, state: TrainState) -> TrainState:
         """The state on every device. All hosts must have the same one."""
