@@ -29,7 +29,7 @@ def mean_pixel(context):
     z = devices.spread({"latents": np.asarray(latents(gan, jax.random.key(0), 64))})
 
     def mean(state, batch):
-        return devices.placement.mean(jnp.mean(gan.generator.apply(state.ema, batch["latents"], train=False)))
+        return devices.placement.mean(jnp.mean(gan.generate(state.ema, batch["latents"]).value))
 
     compiled = devices.compile(mean, (None, 0))
     return lambda state: compiled(state, z)

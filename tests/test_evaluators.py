@@ -98,7 +98,9 @@ def test_a_measure_that_is_not_finite_ends_the_run(tmp_path):
 
 def test_evaluate_reads_the_rows_of_the_loop(tmp_path):
     """The last record's numbers, and those of a row of one's own, of a state that has been saved."""
-    config = tiny_config(data__name="toy:8gaussians", data__size=0, steps=4, report__wasserstein_exact=True)
+    config = tiny_config(
+        data__name="toy:8gaussians", data__size=0, data__channels=2, steps=4, report__wasserstein_exact=True
+    )
     rows = (*EVALUATORS, PIXELS._replace(every=lambda config: 4))
     train(config, tmp_path, evaluators=rows)
     last = records.read(tmp_path)[-1]

@@ -25,7 +25,7 @@ from wgan_jax.devices.hosts import is_key, plain, with_keys
 from wgan_jax.errors import UserError, multiples
 from wgan_jax.method.batch import Batch
 from wgan_jax.method.gan import Gan
-from wgan_jax.method.placement import IN_HAND, Placement
+from wgan_jax.method.placement import WHOLE_BATCH, Placement
 from wgan_jax.method.state import TrainState
 from wgan_jax.method.step import TrainStep, make_train_step
 
@@ -60,9 +60,9 @@ class Parallel:
     def placement(self) -> Placement:
         """Where the examples of a device are, in a function that is compiled with `compile`."""
         if self._one:
-            return IN_HAND
+            return WHOLE_BATCH
         return Placement(
-            numbers=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
+            example_index=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
             mean=lambda tree: jax.lax.pmean(tree, AXIS),
         )
 

@@ -77,18 +77,23 @@ def batch_shapes(gan: Gan, n_critic: int, batch_size: int) -> dict[str, jax.Shap
     return shapes
 
 
-def prepare(
-    gan: Gan, key: jax.Array, step: draws.Integer, update: draws.Integer, index: jax.Array, real: jax.Array
-) -> jax.Array:
-    """The real examples of a critic update `[B, *image_shape]` as the critic sees them, float32.
+def prepare(gan: Gan, keys: draws.Keys, real: jax.Array) -> jax.Array:
+    """Returns the real examples of a critic update as the critic sees them, `[B, *image_shape]` float32.
 
-    Bytes are brought to [−1, 1], dequantised and flipped as the GAN has it; floats stay as they are. `index [B]` has
-    the examples' numbers in the global batch.
+    Bytes are brought to [−1, 1], and dequantised and flipped if the GAN says so. Floats stay as they are.
+
+    Args:
+      gan: what to compute.
+      keys: of these examples in this update.
+      real: `[B, *image_shape]`, uint8, or float32 in [−1, 1].
+
+    Raises:
+      ValueError: if the images are other integers than uint8.
     """
     if real.dtype != jnp.uint8:
         return to_range(real)
     if gan.dequantise:
-        real = dequantise(real, draws.dequantisation(key, step, update, index, real.shape[1:]))
+        real = dequantise(real, draws.dequantisation(*keys, real.shape[1:]))
     if gan.flip:
-        real = flip(real, draws.flips(key, step, update, index))
+        real = flip(real, draws.flips(*keys))
     return to_range(real)

@@ -20,6 +20,7 @@ batch draws for those rows alone. An outside program gets the very numbers of an
 """
 
 import enum
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,7 @@ class Stream(enum.IntEnum):
     HELD_OUT_DEQUANTISATION = 9
     GENERATOR_LABELS = 10
     SAMPLE_LABELS = 11
+    CONSTRAINT_INIT = 12
 
 
 def stream_key(key: jax.Array, stream: Stream) -> jax.Array:
@@ -55,18 +57,36 @@ def example_keys(key: jax.Array, stream: Stream, step: Integer, update: Integer,
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
-def _normal(keys: jax.Array, latent_dim: int) -> jax.Array:
+class Keys(NamedTuple):
+    """The keys of some examples in one update: everything that their draws depend on but the stream."""
+
+    key: jax.Array
+    """Key of the run."""
+    step: Integer
+    """Generator iteration."""
+    update: Integer
+    """Critic update of this iteration; 0 for the generator's own."""
+    example: jax.Array
+    """Numbers of the examples in the global batch, `[B]`."""
+
+    def of(self, stream: Stream) -> jax.Array:
+        """Returns one key for each example, `[B]`."""
+        return example_keys(self.key, stream, self.step, self.update, self.example)
+
+
+def normal(keys: jax.Array, latent_dim: int) -> jax.Array:
+    """Draws from N(0, I), one row for each key: `[B] -> [B, latent_dim]` float32."""
     return jax.vmap(lambda key: jax.random.normal(key, (latent_dim,), jnp.float32))(keys)
 
 
 def critic_latents(key: jax.Array, step: Integer, update: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
     """Latents of the examples that a critic update generates, N(0, I), `[B, latent_dim]` float32."""
-    return _normal(example_keys(key, Stream.CRITIC_LATENTS, step, update, index), latent_dim)
+    return normal(example_keys(key, Stream.CRITIC_LATENTS, step, update, index), latent_dim)
 
 
 def generator_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
     """Latents of the generator's own update, N(0, I), `[B, latent_dim]` float32."""
-    return _normal(example_keys(key, Stream.GENERATOR_LATENTS, step, 0, index), latent_dim)
+    return normal(example_keys(key, Stream.GENERATOR_LATENTS, step, 0, index), latent_dim)
 
 
 def epsilon(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
@@ -99,12 +119,12 @@ def flips(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> j
 
 def held_out_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
     """Latents of the fakes that an estimate on fixed images sees, N(0, I), `[B, latent_dim]` float32."""
-    return _normal(example_keys(key, Stream.HELD_OUT_LATENTS, step, 0, index), latent_dim)
+    return normal(example_keys(key, Stream.HELD_OUT_LATENTS, step, 0, index), latent_dim)
 
 
 def sample_latents(key: jax.Array, index: jax.Array, latent_dim: int) -> jax.Array:
     """Latents of samples outside training, N(0, I), `[B, latent_dim]` float32: the i-th depends on (key, i)."""
-    return _normal(example_keys(key, Stream.SAMPLE_LATENTS, 0, 0, index), latent_dim)
+    return normal(example_keys(key, Stream.SAMPLE_LATENTS, 0, 0, index), latent_dim)
 
 
 def generator_labels(key: jax.Array, step: Integer, index: jax.Array, num_classes: int) -> jax.Array:
@@ -112,13 +132,14 @@ def generator_labels(key: jax.Array, step: Integer, index: jax.Array, num_classe
 
     What a critic update generates takes the classes of its real examples.
     """
-    return _classes(example_keys(key, Stream.GENERATOR_LABELS, step, 0, index), num_classes)
+    return uniform_classes(example_keys(key, Stream.GENERATOR_LABELS, step, 0, index), num_classes)
 
 
 def sample_labels(key: jax.Array, index: jax.Array, num_classes: int) -> jax.Array:
     """Classes of samples outside training, uniform in `[0, num_classes)`, `[B]` int32: by (key, i) alone."""
-    return _classes(example_keys(key, Stream.SAMPLE_LABELS, 0, 0, index), num_classes)
+    return uniform_classes(example_keys(key, Stream.SAMPLE_LABELS, 0, 0, index), num_classes)
 
 
-def _classes(keys: jax.Array, num_classes: int) -> jax.Array:
+def uniform_classes(keys: jax.Array, num_classes: int) -> jax.Array:
+    """Draws a class for each key, uniform in `[0, num_classes)`: `[B] -> [B]` int32."""
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, num_classes, jnp.int32))(keys)

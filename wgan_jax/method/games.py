@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import optax
 from jax.nn import softplus
 
+Metrics = dict[str, jax.Array]
+"""Float32 scalars by name."""
+
 
 class Game(NamedTuple):
     """The losses of both players and the divergence that the critic estimates."""

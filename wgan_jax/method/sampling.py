@@ -10,8 +10,9 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from wgan_jax.errors import UserError
-from wgan_jax.method import draws
-from wgan_jax.method.gan import Gan
+from wgan_jax.method.condition import Condition
+from wgan_jax.method.draws import Keys, Stream
+from wgan_jax.method.gan import Gan, call
 from wgan_jax.method.state import TrainState
 
 CHUNK = 256
@@ -55,7 +56,8 @@ def latents(gan: Gan, key: jax.Array, num: int) -> jax.Array:
     They are drawn in chunks of one size, since a compiler may round the rows of another size otherwise.
     """
     starts = range(0, num, CHUNK)
-    chunks = [draws.sample_latents(key, start + jnp.arange(CHUNK), gan.latent_dim) for start in starts]
+    keys = [Keys(key, 0, 0, start + jnp.arange(CHUNK)).of(Stream.SAMPLE_LATENTS) for start in starts]
+    chunks = [gan.prior.draw(chunk)[0] for chunk in keys]
     return jnp.concatenate(chunks)[:num]
 
 
@@ -66,7 +68,7 @@ def classes(gan: Gan, key: jax.Array, num: int) -> np.ndarray | None:
     """
     if not gan.num_classes:
         return None
-    return np.asarray(draws.sample_labels(key, jnp.arange(num), gan.num_classes))
+    return np.asarray(gan.prior.classes(Keys(key, 0, 0, jnp.arange(num)).of(Stream.SAMPLE_LABELS)))
 
 
 def generate(
@@ -137,4 +139,4 @@ def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
 def _generate(
     generator: nn.Module, variables: dict[str, Any], latents: jax.Array, label: jax.Array | None
 ) -> jax.Array:
-    return jnp.asarray(generator.apply(variables, latents, label, train=False))
+    return call(generator, variables, latents, Condition(label), train=False).value

@@ -4,25 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from flax import struct
 
-from wgan_jax.method import draws
-from wgan_jax.method.gan import Gan
-
-
-@struct.dataclass
-class Player:
-    """One network's arrays."""
-
-    variables: dict[str, Any]
-    """linen's collections: `params`, and `batch_stats` where a batch norm keeps running statistics."""
-    opt_state: Any
-
-    @property
-    def params(self) -> Any:
-        """The trained parameters."""
-        return self.variables["params"]
+from wgan_jax.method import draws, priors
+from wgan_jax.method.draws import Stream
+from wgan_jax.method.gan import Gan, initialize
+from wgan_jax.method.player import Player
 
 
 @struct.dataclass
@@ -40,30 +27,26 @@ class TrainState:
 
 
 def init_state(gan: Gan, key: jax.Array) -> TrainState:
-    """The state before the first step, as a function of the key.
+    """Returns the state before the first step, as a function of the key.
 
     Args:
       gan: what to compute.
       key: a typed key, `jax.random.key(seed)`.
     """
-    latents = jnp.zeros((1, gan.latent_dim), jnp.float32)
+    latents, condition = priors.zeros(gan.prior, 1)
     images = jnp.zeros((1, *gan.image_shape), jnp.float32)
-    label = jnp.zeros(1, jnp.int32) if gan.num_classes else None
-    generator = _init(gan.generator, draws.stream_key(key, draws.Stream.GENERATOR_INIT), latents, label)
-    critic = _init(gan.critic, draws.stream_key(key, draws.Stream.CRITIC_INIT), images, label)
+    keys = [draws.stream_key(key, stream) for stream in (Stream.GENERATOR_INIT, Stream.CRITIC_INIT)]
+    generator = initialize(gan.generator, keys[0], latents, condition)
+    critic = initialize(gan.critic, keys[1], images, condition)
+    constraint = gan.constraint.init(critic["params"], draws.stream_key(key, Stream.CONSTRAINT_INIT))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,
         generator=Player(generator, gan.generator_optimizer.init(generator["params"])),
-        critic=Player(critic, gan.critic_optimizer.init(critic["params"])),
+        critic=Player(critic, gan.critic_optimizer.init(critic["params"]), constraint),
         # Arrays of its own: a donated state must not hold one buffer twice.
         ema=jax.tree.map(jnp.copy, generator),
     )
-
-
-def _init(module: nn.Module, key: jax.Array, x: jax.Array, label: jax.Array | None) -> dict[str, Any]:
-    # A network of one's own may have no parameters.
-    return {"params": {}} | dict(jax.jit(lambda key, x: module.init(key, x, label, train=True))(key, x))
 
 
 def named_arrays(state: TrainState) -> dict[str, jax.Array]:
