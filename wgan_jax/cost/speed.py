@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.config import build
+from wgan_jax.config import stages
 from wgan_jax.cost import flops
 from wgan_jax.method.batch import batch_shapes
 from wgan_jax.method.state import init_state
@@ -20,15 +20,15 @@ MATMUL = 2048
 
 
 def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
-    """The measures by name; times are medians over the rounds, with their smallest and largest.
+    """The measures of the last stage's step by name; times are medians over the rounds, with smallest and largest.
 
     `xla_flops` is XLA's own count: its cost analysis counts a loop's body once, so the critic's update is counted
     apart, from steps of one and of two unrolled updates.
     """
-    gan = build(config)
+    gan, batch_size, *_ = stages(config)[-1]
     state = init_state(gan, jax.random.key(config.seed))
     n_critic = config.n_critic
-    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch_shapes(gan, n_critic, config.batch_size))
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch_shapes(gan, n_critic, batch_size))
     batch["image"] = jax.random.uniform(jax.random.key(1), batch["image"].shape, jnp.float32, -1, 1)
 
     began = time.perf_counter()
@@ -51,7 +51,7 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
         times.append(time.perf_counter() - began)
 
     seconds = statistics.median(times)
-    needed = flops.of_step(gan, config.batch_size, n_critic)
+    needed = flops.of_step(gan, batch_size, n_critic)
     ceiling = 2 * MATMUL**3 / statistics.median(ceilings)
     memory = step.memory_analysis()
     assert memory is not None  # every backend that compiles steps has it
@@ -59,12 +59,12 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "precision": config.precision,
         "matmul_precision": config.matmul_precision,
-        "batch_size": config.batch_size,
+        "batch_size": batch_size,
         "n_critic": n_critic,
         "milliseconds": 1e3 * seconds,
         "milliseconds_min": 1e3 * min(times),
         "milliseconds_max": 1e3 * max(times),
-        "images_per_second": n_critic * config.batch_size / seconds,
+        "images_per_second": n_critic * batch_size / seconds,
         "gflop_needed": needed / 1e9,
         "gflop_xla": xla_flops(config) / 1e9,
         "gflop_per_second": needed / seconds / 1e9,
@@ -84,11 +84,11 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 def xla_flops(config: ConfigDict) -> float:
     """XLA's count of one generator iteration's operations on this backend."""
-    gan = build(config)
+    gan, batch_size, *_ = stages(config)[-1]
     state = init_state(gan, jax.random.key(0))
 
     def count(updates: int) -> float:
-        batch = batch_shapes(gan, updates, config.batch_size)
+        batch = batch_shapes(gan, updates, batch_size)
         compiled = jax.jit(make_train_step(gan, unroll=True)).lower(state, batch).compile()
         costs = compiled.cost_analysis()
         assert costs is not None

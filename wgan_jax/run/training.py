@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import data
+from wgan_jax.config import check
 from wgan_jax.config import stages as stages_of
 from wgan_jax.config.settings import digest
 from wgan_jax.devices import hosts
@@ -52,14 +53,13 @@ def train(
     Raises:
       UserError: for every mistake that the user can mend.
     """
+    check(config)
     stages = stages_of(config) if stages is None else stages
     check_stages(stages, config.steps)
     find = config.debug.nans
     with _clear_errors(workdir), hosts.lost_hosts(), jax.debug_nans(find), jax.debug_infs(find):
-        sizes = {stage.batch_size for stage in stages}
-        devices = Parallel.from_devices(*sizes, microbatches=config.microbatches, mode=config.parallel.mode)
         interrupt = interrupt or Interrupt(shared=hosts.count() > 1)
-        start, state = _go(config, workdir, stages, evaluators, devices, interrupt, options or Options())
+        start, state = _go(config, workdir, stages, evaluators, interrupt, options or Options())
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
     step = int(state.step)
     if start == config.steps:
@@ -76,7 +76,6 @@ def _go(
     workdir: Path,
     stages: Stages,
     evaluators: Sequence[Evaluator],
-    devices: Parallel,
     interrupt: Interrupt,
     options: Options,
 ) -> tuple[int, TrainState]:
@@ -85,6 +84,8 @@ def _go(
     Returns the iteration that the run began after, and the state at its end.
     """
     first, report = hosts.is_first(), config.report
+    sizes = {stage.batch_size for stage in stages}
+    devices = Parallel.from_devices(*sizes, microbatches=config.microbatches, mode=config.parallel.mode)
     held_out = data.load(config, "held_out")
     train_data = data.load(config, "train", cache=config.data.cache, processes=hosts.count())
     with _owned(workdir) if first else nullcontext():
