@@ -1,4 +1,4 @@
-"""What both players know of an example besides the example itself."""
+"""The record of what both players know about an example besides the example itself."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,15 @@ from flax import struct
 
 @struct.dataclass
 class Condition:
-    """What is known of each example of a batch; None for what does not count.
+    """What is known about each example of a batch. A field that is not used is None.
 
-    It is one record so that networks, losses and samplers need no new argument when a GAN knows more.
+    It is one record, so that networks, losses and samplers need no new argument when a GAN knows more.
     """
 
     label: jax.Array | None = None
     """Class of each example, `[B]` int32."""
     code: jax.Array | None = None
-    """What a head of the critic is to recover from a generated example, `[B, ...]`. The latents contain it already."""
+    """Code that a head of the critic recovers from a generated example, `[B, ...]`. The latents contain it already."""
     fade: jax.Array | None = None
     """Share of the newest block in a growing network, a scalar in [0, 1]."""
 
@@ -26,4 +26,4 @@ class Condition:
 
 
 UNCONDITIONAL = Condition()
-"""Nothing is known."""
+"""The condition of an unconditional GAN: nothing is known."""

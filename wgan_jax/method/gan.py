@@ -1,4 +1,4 @@
-"""What to compute: networks, prior, game, constraint and optimizers of a run. No arrays."""
+"""The parts of a GAN: networks, prior, game, constraint and optimizers. It holds no arrays."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Output(NamedTuple):
-    """What a network returns."""
+    """Result of a network."""
 
     value: jax.Array
     """Scores `[B]` of a critic, or examples `[B, *image_shape]` of a generator."""
@@ -106,7 +106,7 @@ class Gan:
     game: games.Game = games.GAMES["wasserstein"]
     constraint: constraints.Constraint = dataclasses.field(default_factory=constraints.gradient_penalty)
     heads: tuple[Head, ...] = dataclasses.field(default_factory=lambda: (classes(),))
-    """What the critic's further outputs add to the losses, where it has them."""
+    """Losses of the critic's further outputs. A head whose output the critic does not sow is silent."""
     schedule: CriticSchedule = dataclasses.field(default_factory=CriticSchedule)
     generator_batch_multiple: int = 1
     ema_decay: float = 0.999
@@ -115,7 +115,7 @@ class Gan:
     flip: bool = False
     """Whether half of the real images that come as bytes are mirrored."""
     matmul_precision: str = "default"
-    """How float32 is multiplied: a name that `jax.default_matmul_precision` takes; "default" leaves it to JAX."""
+    """Precision of float32 products: a name that `jax.default_matmul_precision` takes; "default" leaves it to JAX."""
 
     @property
     def latent_dim(self) -> int:

@@ -1,4 +1,4 @@
-"""Every array of a run: two players, the generator's average, the step and the key. A checkpoint is this alone."""
+"""All arrays of a run: two players, the generator's average, the step and the key. A checkpoint holds nothing else."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from wgan_jax.method.player import Player
 
 @struct.dataclass
 class TrainState:
-    """All that a run needs to go on; everything else is a function of its config."""
+    """Everything that a run needs to go on. All else is a function of its config."""
 
     step: jax.Array
-    """Generator iterations done, int32."""
+    """Number of generator iterations done, int32."""
     key: jax.Array
-    """The run's one key, from which `draws` makes every draw."""
+    """The one key of the run, from which `draws` makes every draw."""
     generator: Player
     critic: Player
     ema: dict[str, Any]
@@ -50,14 +50,14 @@ def init_state(gan: Gan, key: jax.Array) -> TrainState:
 
 
 def named_arrays(state: TrainState) -> dict[str, jax.Array]:
-    """Every array of a state by its path: `{"critic/variables/params/output/kernel": …, …}`."""
+    """Returns every array of a state by its path: `{"critic/variables/params/output/kernel": …, …}`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 @jax.jit
 def finite(state: TrainState) -> dict[str, jax.Array]:
-    """Of every array with real numbers by its path, whether all of them are finite: booleans."""
+    """Tells for every array of real numbers, by its path, whether all of them are finite: booleans."""
     return {
         name: jnp.all(jnp.isfinite(x))
         for name, x in named_arrays(state).items()

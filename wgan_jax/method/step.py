@@ -24,39 +24,40 @@ Gradient = tuple[Any, Metrics, dict[str, Any]]
 def make_train_step(
     gan: Gan, *, unroll: bool = False, microbatches: int = 1, placement: Placement = WHOLE_BATCH
 ) -> TrainStep:
-    """A pure `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
+    """Returns a pure function `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
 
-    It does one critic update for each row of the batch's first axis, each on its own real examples, latents and
-    ε, then one generator update on latents of its own. WGAN-GP's code updates the generator first, and not in the first
-    iteration, so in all it does one generator update fewer. `jax.jit(train_step, donate_argnums=0)` saves the memory of
-    a second state, and gives the first one away.
+    It does one critic update for each row of the batch's first axis, each on its own real examples, latents and ε.
+    Then it does one generator update on latents of its own. WGAN-GP's code updates the generator first, and not in the
+    first iteration, so it does one generator update fewer in all. `jax.jit(train_step, donate_argnums=0)` saves the
+    memory of a second state; the state that goes in is then lost.
 
-    The batch is `{"image": [n_critic, B, *image_shape]}`: float32, for images in [−1, 1], or images as uint8; see
-    `prepare`. That of a class-conditional GAN has `label [n_critic, B]` int32 too. What a critic update generates
-    takes the classes of its real examples, as in WGAN-GP's CIFAR-10 code; those of the generator's update are drawn.
+    The batch is `{"image": [n_critic, B, *image_shape]}`: float32, with images in [−1, 1], or uint8 (see
+    `wgan_jax.method.batch.prepare`). A class-conditional GAN also needs `label [n_critic, B]` int32. In a critic update
+    the generated examples take the classes of the real ones, as in WGAN-GP's CIFAR-10 code. For the generator's update
+    the classes are drawn.
 
-    Metrics, float32 scalars; those of the critic are of the last critic update, before it was applied:
-      critic_loss: what the critic minimises, with the weighted penalty.
-      generator_loss: what the generator minimises.
-      wasserstein_estimate: `mean(critic(real)) − mean(critic(fake))`; another game has its own estimate instead.
-      gradient_penalty, gradient_norm: of the interpolates, without λ; the norm is their mean.
+    The metrics are float32 scalars. The critic's are those of the last critic update, before it was applied:
+      critic_loss: the loss that the critic minimises, with the weighted penalty.
+      generator_loss: the loss that the generator minimises.
+      wasserstein_estimate: `mean(critic(real)) − mean(critic(fake))`. Another game has its own estimate instead.
+      gradient_penalty, gradient_norm: the penalty at the interpolates without λ, and the mean of their norms.
       clipped_fraction: the share of the critic's parameters at the clipping bound.
       critic_grad_norm, generator_grad_norm: Euclidean norms over all parameters.
-      critic_class_loss, critic_class_accuracy: of the auxiliary head on real examples, where there is one.
-      generator_class_loss: of the auxiliary head on generated ones. Both without their weights.
+      critic_class_loss, critic_class_accuracy: the auxiliary head on real examples, without its weight.
+      generator_class_loss: the auxiliary head on generated examples, without its weight.
 
-    `unroll` writes the critic's updates out one after another instead of in a loop: the same numbers, and
-    `n_critic` times the compilation.
-
-    `microbatches` cuts every batch into so many parts, and adds up their gradients one part after another: the same
-    numbers, up to the order of a sum, in less memory. Batch normalization would take its moments of a part alone, so
-    it is refused.
-
-    `placement` says which examples are here, where devices share a batch: see `wgan_jax.devices.mesh`.
+    Args:
+      gan: what to compute.
+      unroll: whether the critic's updates are written out one after another instead of in a loop. The numbers are the
+        same, and compilation takes `n_critic` times as long.
+      microbatches: number of parts into which every batch is cut, and whose gradients are added up one after another.
+        The numbers are the same up to the order of a sum, in less memory. Networks that mix examples, such as those
+        with batch normalization, are refused: their moments would be those of a part.
+      placement: which examples are here, where devices share a batch; see `wgan_jax.devices.mesh`.
 
     Raises (when traced):
-      ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8, or lacks labels,
-        or cannot be cut into microbatches.
+      ValueError: if the batch has another shape than the GAN's, holds integers other than uint8, lacks labels, or
+        cannot be cut into microbatches.
     """
 
     def keys(state: TrainState, update: Integer, size: int, part: Integer) -> Keys:
@@ -161,16 +162,16 @@ def check_batch(gan: Gan, state: TrainState, batch: Batch, microbatches: int) ->
 
 
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:
-    """The average's decay at a step: `decay`, or less while the average would still hold the initial weights."""
+    """Returns the average's decay at a step: `decay`, or less while the average still holds the initial weights."""
     return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 def repeat(train_step: TrainStep) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Several generator iterations as one pure function, for networks so small that dispatch would cost more.
+    """Returns several generator iterations as one pure function, for networks so small that dispatch would cost more.
 
-    Returns `train_steps(state, batches, count) -> (state, metrics)`: `batches` hold up to K iterations' batches
-    along a new first axis, of which the first `count` are done, and metrics have shape `[K]`. The loop's body
-    does not depend on K or `count`, so neither does the trajectory.
+    It is `train_steps(state, batches, count) -> (state, metrics)`. `batches` hold the batches of up to K iterations
+    along a new first axis, of which the first `count` are used. The metrics have shape `[K]`. The body of the loop
+    depends neither on K nor on `count`, so the trajectory does not either.
     """
 
     def train_steps(state: TrainState, batches: Batch, count: jax.Array) -> tuple[TrainState, Metrics]:
