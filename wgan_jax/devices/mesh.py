@@ -119,7 +119,7 @@ class Parallel:
         apart = {name: x.reshape(*x.shape[:axis], local.size, -1, *x.shape[axis + 1 :]) for name, x in rows.items()}
         return jax.device_put(apart, NamedSharding(local, spec))
 
-    def spread(self, examples: Examples, axis: int = 0) -> Batch:
+    def spread(self, examples: Mapping[str, np.ndarray], axis: int = 0) -> Batch:
         """Makes a global batch of examples that every host has: each device gets its own along `axis`."""
         own = {name: np.split(x, hosts.count(), axis)[jax.process_index()] for name, x in examples.items()}
         return self.place(own, axis)
