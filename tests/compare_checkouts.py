@@ -4,7 +4,7 @@
 
 Each case trains small networks for three iterations with the command of each checkout, on the same pictures. The
 digests of all arrays in the checkpoints, all metrics and all sample pictures must be equal, and the new checkout must
-load the old one's checkpoint. Both checkouts share a cache of compiled programs, so a case with the same program in both
+load the old one's checkpoint. Both checkouts share a cache of compiled programs, so a program that is the same in both
 is compiled once.
 """
 
