@@ -1,7 +1,7 @@
 """WGAN-GP with the paper's class-conditional ResNet on CIFAR-10: an image of the class that is asked for.
 
 Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
-          python -m wgan_jax.data prepare --name=cifar10  # once, with a network
+          python -m wgan_jax.prepare --name=cifar10  # once, with a network
           python -m wgan_jax.train --config=configs/cifar10_resnet_conditional.py --workdir=runs/cifar10_conditional
           python -m wgan_jax.sample --workdir=runs/cifar10_conditional --by_class --num=10
 Machine:  1 GPU

@@ -12,7 +12,7 @@ from unittest import mock
 
 from absl import app, flags
 
-import wgan_jax.loop  # noqa: F401  libraries that it imports define flags, which must stay
+import wgan_jax.run.loop  # noqa: F401  libraries that it imports define flags, which must stay
 
 app.define_help_flags()  # --help, which absl defines but once in a process
 
@@ -62,8 +62,8 @@ def run_here(command: list[str]) -> subprocess.CompletedProcess:
     ):
         stack.enter_context(mock.patch.object(sys, "argv", [module, *args]))
         # What a process does to itself: it may name its hosts, and keep what it compiles.
-        stack.enter_context(mock.patch("wgan_jax.parallel.initialize"))
-        stack.enter_context(mock.patch("wgan_jax.command.use_compilation_cache"))
+        stack.enter_context(mock.patch("wgan_jax.devices.hosts.initialize"))
+        stack.enter_context(mock.patch("wgan_jax.cli.use_compilation_cache"))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message=".* found in sys.modules", category=RuntimeWarning)
         warnings.simplefilter("ignore", DeprecationWarning)  # of ml_collections, as it loads a config

@@ -15,10 +15,10 @@ from pathlib import Path
 import jax
 
 import wgan_jax
-from wgan_jax import seal
-from wgan_jax.checkpointer import Checkpointer
 from wgan_jax.config import default
-from wgan_jax.state import named_arrays
+from wgan_jax.method.state import named_arrays
+from wgan_jax.run import seal
+from wgan_jax.run.checkpointer import Checkpointer
 
 
 def main() -> None:

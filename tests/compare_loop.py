@@ -16,18 +16,23 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from wgan_jax import command, data, loop, parallel
-from wgan_jax.gan import build
+from wgan_jax import cli, data
+from wgan_jax.config import build
+from wgan_jax.devices.mesh import Parallel
+from wgan_jax.method.state import init_state
 from wgan_jax.report.progress import Progress
-from wgan_jax.state import init_state
-from wgan_jax.train import train
+from wgan_jax.run import loop
+from wgan_jax.run.training import train
 
 
 class BareStep:
     """The run's compiled step, on one batch."""
 
     def __init__(self, config):
-        gan, devices = build(config), parallel.of(config)
+        gan, devices = (
+            build(config),
+            Parallel.from_devices(config.batch_size, microbatches=config.microbatches, mode=config.parallel.mode),
+        )
         plan, stream, self._dispatch = loop.prepare(config, gan, devices, 0, data.load(config, "train"))
         self._segment, self._batch = plan[0], next(stream)
         self._state = devices.replicate(init_state(gan, jax.random.key(config.seed)))
@@ -80,4 +85,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rounds", 5, "Intervals of checkpoints that are timed.", 1)
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a line.")
     flags.mark_flag_as_required("config")
-    command.run(main)
+    cli.run(main)

@@ -13,16 +13,16 @@ import signal
 import sys
 
 POINTS = {
-    "claim": "wgan_jax.workdir:write_atomically",
-    "begin": "wgan_jax.checkpoint:begin",
-    "seal": "wgan_jax.seal:write_seal",
+    "claim": "wgan_jax.run.workdir:write_atomically",
+    "begin": "wgan_jax.run.checkpoint:begin",
+    "seal": "wgan_jax.run.seal:write_seal",
     "name": "pathlib:Path.rename",
-    "checkpoint": "wgan_jax.checkpoint:finish",
-    "prune": "wgan_jax.checkpointer:Checkpointer._prune",
-    "delete": "wgan_jax.seal:remove",
+    "checkpoint": "wgan_jax.run.checkpoint:finish",
+    "prune": "wgan_jax.run.checkpointer:Checkpointer._prune",
+    "delete": "wgan_jax.run.seal:remove",
     "records": "wgan_jax.report.records:Records.flush",
     "sample": "wgan_jax.report.pictures:write_atomically",
-    "leave": "wgan_jax.checkpointer:Checkpointer.__exit__",
+    "leave": "wgan_jax.run.checkpointer:Checkpointer.__exit__",
     "plots": "wgan_jax.report.gallery:draw_plots",
 }
 
@@ -55,7 +55,7 @@ if __name__ == "__main__":
         import wgan_jax.report.gallery  # noqa: F401
     arm(point, when, int(count))
     try:
-        runpy.run_module("wgan_jax.train", run_name="__main__", alter_sys=True)
+        runpy.run_module("wgan_jax.run.training", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         sys.exit(end.code or 77)
     sys.exit(77)

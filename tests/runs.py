@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 import wgan_jax
-from wgan_jax.checkpointer import Checkpointer
-from wgan_jax.resume import Options, Run
+from wgan_jax.run.checkpointer import Checkpointer
+from wgan_jax.run.resume import Options, Run
 
 from .conftest import tiny_config
 

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from wgan_jax import UserError, aot, flops, hlo
-from wgan_jax.gan import build
-from wgan_jax.parallel import Parallel
+from wgan_jax import UserError
+from wgan_jax.config import build
+from wgan_jax.cost import flops, hlo, slices
+from wgan_jax.devices.mesh import Parallel
 
 from .commands import ROOT, command, run
 from .conftest import tiny_config
@@ -25,7 +26,7 @@ def images(network, **changes):
 @pytest.mark.parametrize("topology", ["v5e:3x3", "v9:1x1", "v5e", "4x4", ""])
 def test_an_unknown_slice_is_an_error_that_lists_the_known(topology):
     with pytest.raises(UserError, match=r"no such slice.*v4: 2x2x1, .*v5e: 1x1, 2x2, .*16x16; v5p: .*v6e: "):
-        aot.slice_devices(topology)
+        slices.slice_devices(topology)
 
 
 def test_a_batch_that_a_slice_cannot_share_is_an_error_before_anything_is_compiled():
@@ -46,12 +47,12 @@ ENTRY %main (a: f32[1000,250]) -> f32[1000,250] {
 
 def test_the_time_of_an_exchange():
     """A megabyte over 16 chips: 15/16 of it leaves each chip twice, over 2 · (3 + 3) hops of an assumed microsecond."""
-    chip = aot.CHIPS["v5e"]
-    times = aot.milliseconds(chip, "v5e:4x4", hlo.Program(EXCHANGE))
+    chip = slices.CHIPS["v5e"]
+    times = slices.milliseconds(chip, "v5e:4x4", hlo.Program(EXCHANGE))
     assert times["exchange"] == pytest.approx(1e3 * (2e6 * 15 / 16 / 200e9 + 12e-6))
     assert times["memory"] == pytest.approx(1e3 * 2e6 / 819e9)
     assert times["arithmetic"] == 0
-    assert aot.milliseconds(chip, "v5e:1x1", hlo.Program("ENTRY %main () -> f32[] {\n}\n"))["exchange"] == 0
+    assert slices.milliseconds(chip, "v5e:1x1", hlo.Program("ENTRY %main () -> f32[] {\n}\n"))["exchange"] == 0
 
 
 def test_a_table_says_that_the_time_is_an_estimate():
@@ -73,7 +74,7 @@ def test_a_table_says_that_the_time_is_an_estimate():
         "step_milliseconds": {"overlapping": 30.46, "in_turn": 31.71},
         "compile_seconds": 9.0,
     }
-    rows = dict(line.split(maxsplit=1) for line in aot.table(report).splitlines())
+    rows = dict(line.split(maxsplit=1) for line in slices.table(report).splitlines())
     assert rows["arithmetic"] == "1,000.0 GFLOP; needed by hand count 1,000.0; 6.0 passes of bfloat16"
     assert rows["estimate"] == "arithmetic 30.46 ms, memory 1.22 ms, exchange 0.03 ms"
     assert rows["one"] == "iteration    about 30.46 ms if these overlap, 31.71 ms in turn"
@@ -145,6 +146,6 @@ def test_what_is_exchanged_to_the_byte(tmp_path):
 )
 def test_a_tpu_computes_little_more_than_is_needed(config):
     gan = build(config)
-    _, devices = aot.slice_devices("v5e:1x1")
-    costs = aot.lower(gan, Parallel(tuple(devices)), 1, config.batch_size).compile().cost_analysis()
+    _, devices = slices.slice_devices("v5e:1x1")
+    costs = slices.lower(gan, Parallel(tuple(devices)), 1, config.batch_size).compile().cost_analysis()
     assert costs["flops"] <= 1.05 * flops.of_step(gan, config.batch_size, 1)

@@ -10,9 +10,10 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 import wgan_jax
-from wgan_jax import UserError, checkpoint, seal
-from wgan_jax import config as configs
-from wgan_jax.checkpointer import Checkpointer
+from wgan_jax import UserError
+from wgan_jax.config.settings import to_json
+from wgan_jax.run import checkpoint, seal
+from wgan_jax.run.checkpointer import Checkpointer
 
 from .conftest import tiny_config
 from .test_step import assert_same_bits
@@ -31,7 +32,7 @@ def states(gan):
 @pytest.fixture(scope="module")
 def whole(gan, states, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    (workdir / "config.json").write_text(configs.to_json(tiny_config()))
+    (workdir / "config.json").write_text(to_json(tiny_config()))
     with Checkpointer(workdir, keep=2) as checkpointer:
         for step, state in states.items():
             checkpointer.save(step, state)
@@ -287,7 +288,7 @@ def test_a_checkpoint_of_another_format_is_refused(workdir, gan, monkeypatch):
 
 def test_no_checkpoint_at_all(tmp_path, gan):
     assert checkpoint.newest(tmp_path, gan) is None
-    (tmp_path / "config.json").write_text(configs.to_json(tiny_config()))
+    (tmp_path / "config.json").write_text(to_json(tiny_config()))
     with pytest.raises(UserError, match="holds no checkpoint yet"):
         wgan_jax.restore(tmp_path)
 

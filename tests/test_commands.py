@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 import wgan_jax
-from wgan_jax import UserError, transport
+from wgan_jax import UserError
 from wgan_jax.data import fixed_subset, toy
+from wgan_jax.metrics import transport
 from wgan_jax.report import records
-from wgan_jax.train import train
-from wgan_jax.workdir import LOCK
+from wgan_jax.run.training import train
+from wgan_jax.run.workdir import LOCK
 
 from .commands import ROOT, command, environment, run, run_here, train_command
 from .conftest import tiny_config
@@ -220,9 +221,8 @@ NO_LOCAL_PATH = "is not a path of this machine"
         (["aot", CONFIG, "--topology=v5e:2x2", "--global-batch=1000000000000001"], ["--global-batch=1000000000000001"]),
         (["benchmark"], ["--config"]),
         (["benchmark", CONFIG, "--rounds=0"], ["--rounds=0"]),
-        (["data", "prepare", "--name="], ["--name="]),
-        (["data", "benchmark", CONFIG, "--seconds=nan"], ["--seconds=nan"]),
-        (["data", "bake"], ["'bake'", "prepare or benchmark"]),
+        (["prepare", "--name="], ["--name="]),
+        (["benchmark", "--data", CONFIG, "--seconds=nan"], ["--seconds=nan"]),
         (["experiments.weights", "--workdir=gs://bucket/run"], ["--workdir=gs://bucket/run", NO_LOCAL_PATH]),
         (["experiments.robustness", "--workdir=w", "--seed=4294967296"], ["--seed=4294967296", "below 4,294,967,296"]),
     ],
@@ -238,9 +238,9 @@ def test_a_users_mistake_in_a_process_of_its_own(tmp_path):
     assert_one_line(run(command("train", CONFIG, "--workdir=w", "--config.steps=0"), cwd=tmp_path), "config.steps = 0")
 
 
-@pytest.mark.parametrize("name", ["train", "aot", "benchmark", "data benchmark"])
+@pytest.mark.parametrize("name", ["train", "aot", "benchmark"])
 def test_help_says_that_a_config_is_executed(name):
-    words = run_here(command(*name.split(), "--help")).stdout.split()
+    words = run_here(command(name, "--help")).stdout.split()
     assert "It is executed: give only one that you trust." in " ".join(words)
 
 
@@ -300,14 +300,23 @@ def test_another_thing_in_the_place_of_a_runs_file(place, tmp_path):
     ],
     ids=lambda value: str(value)[:30],
 )
-@pytest.mark.parametrize("place", ["resume.init_state", "data.load", "loop.run", "parallel.of", "train.draw_plots"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "run.resume.init_state",
+        "data.load",
+        "run.loop.run",
+        "devices.mesh.Parallel.from_devices",
+        "run.training.draw_plots",
+    ],
+)
 def test_what_a_machine_refuses_is_one_line_wherever_training_is(error, words, place, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise error
 
     monkeypatch.setattr(f"wgan_jax.{place}", refuse)
-    if place == "train.draw_plots":
-        monkeypatch.setattr("wgan_jax.train.loop.run", lambda *args: args[4])
+    if place == "run.training.draw_plots":
+        monkeypatch.setattr("wgan_jax.run.training.loop.run", lambda *args: args[4])
     with pytest.raises(UserError) as told:
         train(tiny_config(), tmp_path)
     assert "\n" not in str(told.value)
@@ -328,19 +337,19 @@ def test_what_a_machine_refuses_is_one_line_wherever_training_is(error, words, p
 )
 @pytest.mark.parametrize("name", ["sample", "evaluate"])
 def test_what_a_machine_refuses_a_command_is_one_line(name, error, words, digits_run, monkeypatch):
-    monkeypatch.setattr("wgan_jax.sampling.generate", mock.Mock(side_effect=error))
+    monkeypatch.setattr("wgan_jax.method.sampling.generate", mock.Mock(side_effect=error))
     assert_one_line(run_here(command(name, f"--workdir={digits_run[0]}")), words)
 
 
 @pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("INTERNAL"), KeyError("ours"), OSError("no number")])
 def test_a_defect_keeps_its_traceback(error, digits_run, monkeypatch):
-    monkeypatch.setattr("wgan_jax.sampling.generate", mock.Mock(side_effect=error))
+    monkeypatch.setattr("wgan_jax.method.sampling.generate", mock.Mock(side_effect=error))
     with pytest.raises(type(error)):
         run_here(command("sample", f"--workdir={digits_run[0]}"))
 
 
 def test_ctrl_c_ends_a_command_quietly(digits_run, monkeypatch):
-    monkeypatch.setattr("wgan_jax.sampling.generate", mock.Mock(side_effect=KeyboardInterrupt()))
+    monkeypatch.setattr("wgan_jax.method.sampling.generate", mock.Mock(side_effect=KeyboardInterrupt()))
     done = run_here(command("sample", f"--workdir={digits_run[0]}"))
     assert (done.returncode, done.stderr) == (130, "")
 

@@ -12,13 +12,15 @@ import pytest
 from scipy.special import log_softmax
 
 import wgan_jax
-from wgan_jax import UserError, data, differences, draws, games
-from wgan_jax.estimate import fixed_set, make_estimate
+from wgan_jax import UserError, data
 from wgan_jax.evaluate import evaluate
+from wgan_jax.method import draws, games
+from wgan_jax.method.sampling import generate
+from wgan_jax.metrics.estimate import fixed_set, make_estimate
 from wgan_jax.networks import dcgan, mlp
 from wgan_jax.networks.layers import ClassHead, Norm, of_class
-from wgan_jax.sampling import generate
-from wgan_jax.train import train
+from wgan_jax.run import differences
+from wgan_jax.run.training import train
 
 from .commands import ROOT, command, run
 from .conftest import tiny_config

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import wgan_jax
-from wgan_jax import UserError, config, differences
-from wgan_jax.config import default
+from wgan_jax import UserError
+from wgan_jax.config import check, default
+from wgan_jax.config.check import without_unread
+from wgan_jax.config.readers import READERS
+from wgan_jax.config.settings import complete, flatten, from_json, to_json
 from wgan_jax.networks import dcgan, mlp
-from wgan_jax.readers import READERS
+from wgan_jax.run import differences
 
 from .commands import environment
 from .conftest import tiny_config
@@ -179,7 +182,7 @@ def test_the_table_is_long_enough():
 @pytest.mark.parametrize(("key", "value"), BAD, ids=lambda value: str(value)[:20])
 def test_a_value_that_cannot_be_is_named_with_its_remedy(key, value):
     with pytest.raises(UserError) as error:
-        config.check(config.from_json(json.dumps(changed(key, value))))
+        check(from_json(json.dumps(changed(key, value))))
     message = str(error.value)
     assert message.startswith(f"config.{key} = ")
     assert "must be" in message
@@ -202,7 +205,7 @@ def test_an_unknown_key_is_named_with_the_nearest(key, hint):
         node = node[name]
     node[last] = 1
     with pytest.raises(UserError, match=f"config.{key}: unknown key") as error:
-        config.check(c)
+        check(c)
     assert hint in str(error.value)
 
 
@@ -210,7 +213,7 @@ def test_a_missing_key_is_named():
     c = default()
     del c.critic.width
     with pytest.raises(UserError, match=r"config\.critic\.width: missing"):
-        config.check(c)
+        check(c)
 
 
 @pytest.mark.parametrize(
@@ -288,14 +291,14 @@ UNREAD = [
 
 @pytest.mark.parametrize(("changes", "key", "value", "reader"), UNREAD, ids=lambda value: str(value)[:20])
 def test_a_setting_that_nothing_reads_is_refused_and_its_remedy_works(changes, key, value, reader):
-    kept = dict(config.flatten(default()))[key]
-    config.check(tiny_config(**changes))
+    kept = dict(flatten(default()))[key]
+    check(tiny_config(**changes))
     with pytest.raises(UserError) as error:
-        config.check(tiny_config(**changes, **{key.replace(".", "__"): value}))
+        check(tiny_config(**changes, **{key.replace(".", "__"): value}))
     assert str(error.value) == (
         f"config.{key} = {value!r}: has no effect here, only {reader} reads it; leave it at {kept!r}"
     )
-    config.check(tiny_config(**changes, **{key.replace(".", "__"): kept}))
+    check(tiny_config(**changes, **{key.replace(".", "__"): kept}))
 
 
 def test_every_setting_that_not_every_run_reads_is_tried():
@@ -311,10 +314,10 @@ def test_a_run_of_an_older_version_may_hold_settings_that_nothing_reads():
         "constraint__bound": 2.0,
     }
     old = tiny_config(**changes, critic__width=9)
-    assert config.without_unread(old) == tiny_config(critic__width=9)
-    assert config.without_unread(tiny_config(critic__width=9)) == tiny_config(critic__width=9)
+    assert without_unread(old) == tiny_config(critic__width=9)
+    assert without_unread(tiny_config(critic__width=9)) == tiny_config(critic__width=9)
     damaged = tiny_config(critic__width=0, constraint__bound=2.0)
-    assert config.without_unread(damaged) is damaged
+    assert without_unread(damaged) is damaged
 
 
 @pytest.mark.parametrize(
@@ -327,7 +330,7 @@ def test_a_run_of_an_older_version_may_hold_settings_that_nothing_reads():
 )
 def test_initial_weights_that_a_network_does_not_have_are_refused(network, init, words):
     with pytest.raises(UserError, match=f"config.critic.kernel_init = '{init}': {words}"):
-        config.check(tiny_config(critic__network=network, critic__kernel_init=init))
+        check(tiny_config(critic__network=network, critic__kernel_init=init))
 
 
 def test_batch_norm_in_a_clipped_critic_is_allowed():
@@ -335,13 +338,13 @@ def test_batch_norm_in_a_clipped_critic_is_allowed():
 
 
 def test_integers_pass_for_floats():
-    config.check(tiny_config(constraint__weight=10))
+    check(tiny_config(constraint__weight=10))
 
 
 @given(st.floats(0.0, 0.99), st.integers(1, 1000))
 def test_json_round_trip(decay, steps):
     c = tiny_config(ema_decay=decay, steps=steps)
-    assert differences.of_settings(config.from_json(config.to_json(c)), c) == {}
+    assert differences.of_settings(from_json(to_json(c)), c) == {}
 
 
 def test_differences_name_both_values():
@@ -361,10 +364,10 @@ def test_a_key_is_within_itself_and_its_sections_alone():
 
 def test_complete_settings_stay_as_they_are_and_others_get_their_defaults():
     c = tiny_config(seed=3)
-    assert config.complete(c) == (c, {})
+    assert complete(c) == (c, {})
     values = c.to_dict()
     del values["critic"]["optimizer"]["eps"], values["debug"]
-    whole, absent = config.complete(ConfigDict(values | {"zzz": 1}))
+    whole, absent = complete(ConfigDict(values | {"zzz": 1}))
     assert absent == {"critic.optimizer.eps": 1e-8, "debug.nans": False}
     assert whole.to_dict() == c.to_dict() | {"zzz": 1}
 
@@ -397,7 +400,7 @@ def test_bad_configs_end_before_any_device_work_and_leave_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-KEYS = sorted(dict(config.flatten(default())))
+KEYS = sorted(dict(flatten(default())))
 ODD_VALUES = st.one_of(
     st.none(),
     st.booleans(),

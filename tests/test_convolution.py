@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from wgan_jax.gan import build
+from wgan_jax.config import build
+from wgan_jax.method.batch import batch_shapes
+from wgan_jax.method.state import init_state
+from wgan_jax.method.step import make_train_step
 from wgan_jax.networks import convolution, dcgan, winograd
 from wgan_jax.networks.convolution import (
     Conv,
@@ -23,8 +26,6 @@ from wgan_jax.networks.convolution import (
     input_gradient,
     kernel_gradient,
 )
-from wgan_jax.state import init_state
-from wgan_jax.step import batch_shapes, make_train_step
 
 from .commands import ROOT
 

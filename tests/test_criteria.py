@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from wgan_jax.experiments import (
-    experiment,
     gradient_norms,
+    harness,
     meaningful_loss,
     overfitting,
     parallel_lines,
@@ -23,7 +23,7 @@ def broken(criteria):
 
 
 def test_a_claim_holds_if_every_demand_is_met():
-    result = experiment.Result({}, None, "", "it is so", {"large": True, "small": True})
+    result = harness.Result({}, None, "", "it is so", {"large": True, "small": True})
     assert result.holds
     assert result.sentence == "it is so: these numbers bear it out."
     result = dataclasses.replace(result, criteria={"large": True, "small": False, "round": False})

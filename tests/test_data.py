@@ -9,9 +9,8 @@ from sklearn.datasets import load_digits
 
 from wgan_jax import UserError, data
 from wgan_jax.data import ArraySource, batches, digits, toy
-from wgan_jax.estimate import fixed_set
-from wgan_jax.plan import segments
-from wgan_jax.schedule import CriticSchedule
+from wgan_jax.method.schedule import CriticSchedule, segments
+from wgan_jax.metrics.estimate import fixed_set
 
 from .conftest import tiny_config
 

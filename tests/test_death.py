@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from wgan_jax import checkpoint
+from wgan_jax.run import checkpoint
 
 from .commands import ROOT, environment, run, train_command
 from .kill import differences

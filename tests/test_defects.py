@@ -16,9 +16,10 @@ from scipy.special import ndtr
 from scipy.stats import kstest
 
 import wgan_jax
-from wgan_jax import UserError, constraints
+from wgan_jax import UserError
 from wgan_jax.config import default
 from wgan_jax.data import batches, digits
+from wgan_jax.method import constraints
 from wgan_jax.networks import resnet
 
 from .conftest import tiny_config

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from wgan_jax import determinism
+from wgan_jax.devices import determinism
 
 from .commands import environment
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from wgan_jax import draws
+from wgan_jax.method import draws
 
 KEY = jax.random.key(3)
 INDEX = jnp.arange(8)

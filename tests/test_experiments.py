@@ -11,20 +11,21 @@ import pytest
 from PIL import Image
 
 import wgan_jax
-from wgan_jax import constraints, draws, transport
 from wgan_jax.data import toy
 from wgan_jax.errors import UserError
 from wgan_jax.experiments import (
-    experiment,
     gradient_norms,
+    harness,
     meaningful_loss,
     overfitting,
     parallel_lines,
     robustness,
-    runs,
+    setups,
     value_surfaces,
     weights,
 )
+from wgan_jax.method import constraints, draws
+from wgan_jax.metrics import transport
 
 from .commands import command, run
 
@@ -81,7 +82,7 @@ QUICK = {value_surfaces, gradient_norms, weights}
 )
 def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(module, tmp_path, capsys):
     settings = dataclasses.replace(module.QUICK, **TINY[module])
-    result = experiment.report("name", module.run, settings, tmp_path)
+    result = harness.report("name", module.run, settings, tmp_path)
     document = json.loads((tmp_path / "name.json").read_text())
     assert document["settings"] == dataclasses.asdict(settings)
     assert document["criteria"] == result.criteria
@@ -96,7 +97,7 @@ def test_an_experiment_leaves_its_figure_and_numbers_and_says_what_they_show(mod
 
 
 def test_numbers_that_json_has_not_become_null():
-    assert experiment.nulled({"a": [1.5, float("inf")], "b": {"c": float("nan"), "d": "x"}}) == {
+    assert harness.nulled({"a": [1.5, float("inf")], "b": {"c": float("nan"), "d": "x"}}) == {
         "a": [1.5, None],
         "b": {"c": None, "d": "x"},
     }
@@ -118,7 +119,7 @@ def test_the_command(tmp_path):
 @pytest.mark.parametrize("module", list(TINY), ids=lambda module: module.__name__.rpartition(".")[2])
 def test_the_full_preset_can_be_set_up(module):
     """Its fields are those of the quick one, and possible."""
-    experiment.check(module.FULL)
+    harness.check(module.FULL)
     assert module.FULL != module.QUICK
 
 
@@ -130,7 +131,7 @@ def test_more_images_than_there_are():
 @pytest.fixture(scope="module")
 def plane():
     """A GAN of the plane and its first state."""
-    gan = wgan_jax.build(runs.toy_config("swissroll", width=4, batch_size=16))
+    gan = wgan_jax.build(setups.toy_config("swissroll", width=4, batch_size=16))
     return gan, wgan_jax.init_state(gan, jax.random.key(0))
 
 
@@ -158,8 +159,8 @@ def test_how_much_of_the_distance_a_critic_explains(plane, slope, ratio, explain
 def test_the_fixed_generator_perturbs_the_very_batch(plane):
     """Points 1,000 apart: the fakes' mean is that of the reals and of the noise, to the last digits."""
     points = (1_000 * np.random.default_rng(0).standard_normal((500, 2))).astype(np.float32)
-    source = runs.numbered(points)
-    gan = runs.against(plane[0], runs.Perturbed(points), latent_dim=2, num_classes=len(points))
+    source = setups.numbered(points)
+    gan = setups.against(plane[0], setups.Perturbed(points), latent_dim=2, num_classes=len(points))
     gan = dataclasses.replace(gan, critic=Linear(1.0), constraint=constraints.Constraint())
     state = wgan_jax.init_state(gan, jax.random.key(0))
     batch = {name: values[None] for name, values in source.read(np.arange(100, 116)).items()}
@@ -176,7 +177,7 @@ def test_the_slope_of_a_critic(plane):
 
 def test_initial_weights_that_are_clipped_make_gradients_shrink():
     """Twelve layers of 64, clipped at 0.1 and not trained: no such critic passes for one whose gradients grow."""
-    gan = wgan_jax.build(runs.penalised(runs.DeepSettings()))
+    gan = wgan_jax.build(setups.penalised(setups.DeepSettings()))
     state = wgan_jax.init_state(gan, jax.random.key(0))
     params = wgan_jax.clip_weights(state.critic.params, 0.1)
     critic = dataclasses.replace(state.critic, variables={"params": params})
@@ -198,7 +199,7 @@ def test_the_standard_error_of_a_gap(plane):
 
 def test_activation_gradients_against_ones_by_hand():
     """A critic of two hidden layers written out, differentiated by each layer's output."""
-    config = runs.toy_config("swissroll", width=5, depth=2)
+    config = setups.toy_config("swissroll", width=5, depth=2)
     gan = wgan_jax.build(config)
     state = wgan_jax.init_state(gan, jax.random.key(0))
     real = jnp.asarray(toy.load("swissroll", "held_out").examples["image"][:7])

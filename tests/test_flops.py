@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from wgan_jax import flops
-from wgan_jax.gan import build
+from wgan_jax.config import build
+from wgan_jax.cost import flops
 
 from .conftest import tiny_config
 

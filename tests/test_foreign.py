@@ -8,10 +8,11 @@ import jax
 import pytest
 
 import wgan_jax
-from wgan_jax import UserError, checkpoint, seal
-from wgan_jax.checkpointer import Checkpointer
+from wgan_jax import UserError
 from wgan_jax.files import PARTIAL, write_atomically
-from wgan_jax.workdir import FILES, FOLDERS, claimed
+from wgan_jax.run import checkpoint, seal
+from wgan_jax.run.checkpointer import Checkpointer
+from wgan_jax.run.workdir import FILES, FOLDERS, claimed
 
 from .commands import run, train_command
 from .conftest import tiny_config

@@ -4,7 +4,7 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import norm
 
-from wgan_jax.games import GAMES
+from wgan_jax.method.games import GAMES
 
 
 def log_loss(score, label):

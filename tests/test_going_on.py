@@ -10,14 +10,16 @@ import pytest
 from PIL import Image
 
 import wgan_jax
-from wgan_jax import UserError, checkpoint, data, differences, identity
-from wgan_jax import config as configs
-from wgan_jax.checkpointer import Checkpointer
-from wgan_jax.files import PARTIAL
-from wgan_jax.resume import Options, Run
-from wgan_jax.state import named_arrays
-from wgan_jax.train import train
-from wgan_jax.workdir import claimed, disk_errors, read_config, update
+from wgan_jax import UserError, data
+from wgan_jax.config import default
+from wgan_jax.config.settings import flatten, to_json
+from wgan_jax.files import PARTIAL, disk_errors
+from wgan_jax.method.state import named_arrays
+from wgan_jax.run import checkpoint, differences, identity
+from wgan_jax.run.checkpointer import Checkpointer
+from wgan_jax.run.resume import Options, Run
+from wgan_jax.run.training import train
+from wgan_jax.run.workdir import claimed, read_config, update
 
 from . import kill
 from .conftest import tiny_config
@@ -106,19 +108,19 @@ def test_a_run_that_has_done_nothing_may_get_another_number_of_iterations(tmp_pa
 def test_what_does_not_change_the_result_may_be_another_at_every_start(changes, tmp_path, capsys):
     begin(tmp_path, 4)
     assert go_on(tmp_path, **changes).step == 4
-    assert configs.to_json(read_config(tmp_path)) == configs.to_json(tiny_config(**changes))
+    assert to_json(read_config(tmp_path)) == to_json(tiny_config(**changes))
     assert "going on with other settings: config." in capsys.readouterr().out
     go_on(tmp_path, **changes)
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("key", sorted(dict(configs.flatten(configs.default()))))
+@pytest.mark.parametrize("key", sorted(dict(flatten(default()))))
 def test_every_other_setting_is_refused_and_nothing_is_written(key, tmp_path):
     if differences.within(key, (*differences.FREE, *differences.DATA, "steps")):
         return
     config = tiny_config()
-    (tmp_path / "config.json").write_text(configs.to_json(config))
-    value = dict(configs.flatten(config))[key]
+    (tmp_path / "config.json").write_text(to_json(config))
+    value = dict(flatten(config))[key]
     other = not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1
     config.update_from_flattened_dict({key: other})
     remedy = f"use those, or another workdir, where --init_from={tmp_path} begins with this run's networks"
@@ -141,7 +143,7 @@ def test_a_setting_that_is_newer_than_the_run_gets_its_default(tmp_path, capsys)
     )
     go_on(tmp_path)
     assert words in capsys.readouterr().err
-    assert configs.to_json(read_config(tmp_path)) == configs.to_json(tiny_config())
+    assert to_json(read_config(tmp_path)) == to_json(tiny_config())
     assert capsys.readouterr().err == ""
 
 

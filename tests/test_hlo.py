@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from wgan_jax import aot, flops, hlo, parallel
-from wgan_jax.gan import build
-from wgan_jax.hlo import Program
+from wgan_jax.config import build
+from wgan_jax.cost import flops, hlo, slices
+from wgan_jax.cost.hlo import Program
+from wgan_jax.devices import mesh
 
 from .conftest import tiny_config
 
@@ -99,13 +100,13 @@ def test_padding_and_holes_are_no_arithmetic(dilation):
     assert hlo._pairs(size, taps, (size - 1) * dilation + 1, window) == expected
 
 
-ONE = parallel.Parallel(tuple(jax.devices()[:1]))
+ONE = mesh.Parallel(tuple(jax.devices()[:1]))
 
 
 def test_a_step_has_the_products_that_the_hand_count_needs():
     """Nothing is computed twice. A product with the score's one feature may be written as one of vectors."""
     gan = build(tiny_config(critic__depth=2, critic__width=16, n_critic=3))
-    compiled = aot.lower(gan, ONE, 3, 8).compile()
+    compiled = slices.lower(gan, ONE, 3, 8).compile()
     needed = flops.of_step(gan, 8, 3)
     assert 0.98 * needed <= Program(compiled.as_text()).flops <= needed
 
@@ -113,6 +114,6 @@ def test_a_step_has_the_products_that_the_hand_count_needs():
 def test_xla_counts_little_more_than_is_needed():
     """Its count has activations, draws and the optimizer too, so the network is wide."""
     gan = build(tiny_config(critic__width=512, generator__width=512, critic__depth=3, generator__depth=3))
-    costs = aot.lower(gan, ONE, 1, 256).compile().cost_analysis()
+    costs = slices.lower(gan, ONE, 1, 256).compile().cost_analysis()
     needed = flops.of_step(gan, 256, 1)
     assert 0.95 * needed <= costs["flops"] <= 1.05 * needed

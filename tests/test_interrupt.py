@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from wgan_jax import interrupt
-from wgan_jax.interrupt import Interrupt
+from wgan_jax.run import interrupt
+from wgan_jax.run.interrupt import Interrupt
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wgan_jax import clip_weights, gradient_penalty, lipschitz
+from wgan_jax import clip_weights, gradient_penalty
+from wgan_jax.method import lipschitz
 
 SHAPES = [(5, 3), (5, 4, 3), (5, 4, 4, 2), (5, 2, 3, 2, 2)]
 

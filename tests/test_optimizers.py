@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import wgan_jax
-from wgan_jax import constraints, optimizers
-from wgan_jax.config import default
+from wgan_jax.config import default, optimizers
+from wgan_jax.method import constraints
 
 from .conftest import tiny_config
 

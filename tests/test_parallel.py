@@ -15,10 +15,14 @@ import numpy as np
 import pytest
 
 import wgan_jax
-from wgan_jax import UserError, checkpoint, constraints, identity, parallel
+from wgan_jax import UserError
+from wgan_jax.devices import hosts, mesh
+from wgan_jax.method import constraints
+from wgan_jax.method.batch import batch_shapes
+from wgan_jax.method.placement import mean_of, take
+from wgan_jax.method.state import named_arrays
 from wgan_jax.report import records
-from wgan_jax.state import named_arrays
-from wgan_jax.step import batch_shapes, mean_of, take
+from wgan_jax.run import checkpoint, identity
 
 from .commands import ROOT, environment, run, train_command
 from .conftest import tiny_config
@@ -201,16 +205,16 @@ def test_microbatches_that_cannot_be():
 )
 def test_a_batch_that_devices_cannot_share_names_the_nearest(batch_size, microbatches, devices, words):
     with pytest.raises(UserError, match=words):
-        parallel.check(batch_size, microbatches, devices)
+        mesh.check_shares(batch_size, microbatches, devices)
     for fitting in re.findall(r"(\d+) and (\d+) are", words):
         for size in map(int, fitting):
-            parallel.check(size, microbatches, devices)
+            mesh.check_shares(size, microbatches, devices)
 
 
 @pytest.mark.parametrize("given", [("a:1", None, None), (None, 2, 0), ("a:1", 2, None), ("a:1", 2, 2)])
 def test_half_of_what_names_the_hosts_is_an_error(given):
     with pytest.raises(UserError, match=r"--process_id"):
-        parallel.initialize(*given)
+        hosts.initialize(*given)
 
 
 def test_a_run_on_devices_that_cannot_share_its_batch_ends_before_it_begins(tmp_path):

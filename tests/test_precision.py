@@ -9,9 +9,10 @@ import pytest
 
 import wgan_jax
 from wgan_jax import UserError
-from wgan_jax.estimate import make_estimate
-from wgan_jax.sampling import CHUNK
-from wgan_jax.step import batch_shapes, repeat
+from wgan_jax.method.batch import batch_shapes
+from wgan_jax.method.sampling import CHUNK
+from wgan_jax.method.step import repeat
+from wgan_jax.metrics.estimate import make_estimate
 
 from .conftest import tiny_config
 

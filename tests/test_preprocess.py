@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wgan_jax
-from wgan_jax import draws, preprocess
-from wgan_jax.estimate import make_estimate
-from wgan_jax.step import prepare
+from wgan_jax.data import images
+from wgan_jax.method import batch, draws
+from wgan_jax.method.batch import prepare
+from wgan_jax.metrics.estimate import make_estimate
 
 from .conftest import tiny_config
 
@@ -23,7 +24,7 @@ EVERY_BYTE = np.arange(256, dtype=np.uint8)
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
 def test_bytes_to_range(array):
-    images = preprocess.to_range(array(EVERY_BYTE))
+    images = batch.to_range(array(EVERY_BYTE))
     assert images.dtype == np.float32
     np.testing.assert_allclose(images, np.linspace(-1, 1, 256), atol=1e-6)
     assert (images[0], images[255]) == (-1, 1)
@@ -31,15 +32,15 @@ def test_bytes_to_range(array):
 
 def test_floats_stay_and_other_integers_are_refused():
     images = np.float32([-1, 0.3])
-    assert preprocess.to_range(images) is images
+    assert batch.to_range(images) is images
     with pytest.raises(ValueError, match="int32"):
-        preprocess.to_range(np.arange(3, dtype=np.int32))
+        batch.to_range(np.arange(3, dtype=np.int32))
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
 def test_dequantised_bytes_fill_the_range_without_gaps(array):
-    low = preprocess.dequantise(array(EVERY_BYTE), array(np.zeros(256, np.float32)))
-    high = preprocess.dequantise(array(EVERY_BYTE), array(np.full(256, 1 / 128, np.float32)))
+    low = batch.dequantise(array(EVERY_BYTE), array(np.zeros(256, np.float32)))
+    high = batch.dequantise(array(EVERY_BYTE), array(np.full(256, 1 / 128, np.float32)))
     np.testing.assert_array_equal(low, 2 * (EVERY_BYTE.astype(np.float64) / 256 - 0.5))
     np.testing.assert_array_equal(high[:-1], low[1:])
     assert (low[0], high[-1]) == (-1, 1)
@@ -49,7 +50,7 @@ def test_dequantised_bytes_fill_the_range_without_gaps(array):
 def test_flip(array, rng):
     images = rng.integers(256, size=(4, 3, 5, 2), dtype=np.uint8)
     flipped = np.array([True, False, True, False])
-    result = np.asarray(preprocess.flip(array(images), array(flipped)))
+    result = np.asarray(batch.flip(array(images), array(flipped)))
     for i in range(4):
         np.testing.assert_array_equal(result[i], np.fliplr(images[i]) if flipped[i] else images[i])
 
@@ -57,7 +58,8 @@ def test_flip(array, rng):
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 14))
 def test_the_crop_is_square_and_in_the_middle(height, width, side):
     row, column = np.mgrid[:height, :width]
-    crop = preprocess.central_crop(np.stack([row, column], axis=-1), side)
+    left, top, right, bottom = images.central_box(height, width, side)
+    crop = np.stack([row, column], axis=-1)[top:bottom, left:right]
     expected = min(height, width, side or height)
     assert crop.shape == (expected, expected, 2)
     for axis, length in enumerate((height, width)):

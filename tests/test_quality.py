@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from wgan_jax import quality
 from wgan_jax.data import digits
+from wgan_jax.metrics import quality
 
 
 def test_nearest_neighbours_of_one_distribution_are_at_chance(rng):

@@ -10,9 +10,10 @@ import jax
 import pytest
 
 import wgan_jax
-from wgan_jax import UserError, checkpoint, seal
-from wgan_jax import config as configs
-from wgan_jax.checkpointer import Checkpointer
+from wgan_jax import UserError
+from wgan_jax.config.settings import to_json
+from wgan_jax.run import checkpoint, seal
+from wgan_jax.run.checkpointer import Checkpointer
 
 from .commands import ROOT, environment
 from .conftest import tiny_config
@@ -21,7 +22,7 @@ from .test_step import assert_same_bits
 
 def claim(workdir, config):
     workdir.mkdir(exist_ok=True)
-    (workdir / "config.json").write_text(configs.to_json(config))
+    (workdir / "config.json").write_text(to_json(config))
     return wgan_jax.build(config)
 
 

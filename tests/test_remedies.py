@@ -14,7 +14,6 @@ import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -24,15 +23,19 @@ from ml_collections import ConfigDict, config_flags
 from PIL import Image
 
 import wgan_jax
-from wgan_jax import UserError, aot, checkpoint, command, data, identity, loop, parallel
-from wgan_jax import config as configs
-from wgan_jax.data import __main__ as data_command
-from wgan_jax.data import batches, prepare
-from wgan_jax.experiments import experiment
-from wgan_jax.resume import Options
-from wgan_jax.schedule import CriticSchedule
-from wgan_jax.train import train
-from wgan_jax.workdir import claimed
+from wgan_jax import UserError, cli, data
+from wgan_jax.config import check, default
+from wgan_jax.config.settings import flatten
+from wgan_jax.cost import slices
+from wgan_jax.data import batches
+from wgan_jax.data import tfds as of_tfds
+from wgan_jax.devices import hosts, mesh
+from wgan_jax.experiments import harness
+from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.run import checkpoint, identity, loop
+from wgan_jax.run.resume import Options
+from wgan_jax.run.training import train
+from wgan_jax.run.workdir import claimed
 
 from .commands import ROOT
 from .conftest import tiny_config
@@ -124,7 +127,7 @@ def test_every_message_with_a_remedy_has_a_case():
 def test_every_flag_and_setting_that_a_message_names_exists():
     defining = ("define_path", *(name for name in dir(flags) if name.startswith("DEFINE")))
     defined = {text(call.args[0]) for call in calls(*defining)} | {"config", "flag"}  # --flag=value stands for any
-    keys = {f"config.{key}" for key in dict(configs.flatten(configs.default()))} | {"config.py", "config.json"}
+    keys = {f"config.{key}" for key in dict(flatten(default()))} | {"config.py", "config.json"}
     for template in NAMING:
         for flag in re.findall(r"--([a-z]\w*)", template):
             assert flag in defined, template
@@ -241,7 +244,7 @@ def test_a_setting_that_a_message_names_works(says):
 def settings(changes):
     """The settings of a tiny run with these changes, of whatever types."""
     networks = {key: value for key, value in changes.items() if key.endswith("__network")}  # the depth depends on them
-    values = dict(configs.flatten(tiny_config(**networks)))
+    values = dict(flatten(tiny_config(**networks)))
     return nested(values | {key.replace("__", "."): value for key, value in changes.items()})
 
 
@@ -259,34 +262,34 @@ def nested(values):
 
 @case("get_config() must return a ConfigDict")
 def _(*_):
-    message = told(configs.check, 3)
+    message = told(check, 3)
     assert "see wgan_jax.config.default()" in message
-    configs.check(wgan_jax.config.default())
+    check(wgan_jax.config.default())
     return message
 
 
 @case("missing; start from wgan_jax.config.default()")
 def _(*_):
-    message = told(configs.check, ConfigDict({"steps": 3}))
+    message = told(check, ConfigDict({"steps": 3}))
     config = wgan_jax.config.default()
     config.steps = 3
-    configs.check(config)
+    check(config)
     return message
 
 
 @case("must be a section of settings")
 def _(*_):
     values = tiny_config().to_dict() | {"critic": 3}
-    message = told(configs.check, ConfigDict(values))
-    configs.check(ConfigDict(values | {"critic": wgan_jax.config.default().critic}))
+    message = told(check, ConfigDict(values))
+    check(ConfigDict(values | {"critic": wgan_jax.config.default().critic}))
     return message
 
 
 @case("config.{}: unknown key; {}")
 def _(*_):
-    values = dict(configs.flatten(tiny_config()))
-    message = told(configs.check, nested(values | {"critic.widht": 9}))
-    configs.check(nested(values | {read(r"did you mean (\S+)\?", message): 9}))
+    values = dict(flatten(tiny_config()))
+    message = told(check, nested(values | {"critic.widht": 9}))
+    check(nested(values | {read(r"did you mean (\S+)\?", message): 9}))
     return message
 
 
@@ -304,7 +307,7 @@ def run_command(monkeypatch, capsys, *argv):
     monkeypatch.setattr(app, "run", lambda main, flags_parser: main(flags_parser(["command", *argv])))
     with contextlib.suppress(SystemExit), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of ml_collections' way to import a file
-        command.run(lambda: None)
+        cli.run(lambda: None)
     return capsys.readouterr().err.strip().removeprefix("error: ")
 
 
@@ -343,42 +346,21 @@ def _(_, monkeypatch, request):
 @case("--{}={}: must be {}")
 def _(*_):
     settings = dataclasses.make_dataclass("Settings", ["steps", "rate"])
-    message = told(experiment.check, settings(steps=0, rate=0.1))
+    message = told(harness.check, settings(steps=0, rate=0.1))
     assert message.endswith("must be positive")
-    assert told(experiment.check, settings(steps=1, rate=float("inf"))).endswith("must be finite")
-    experiment.check(settings(steps=1, rate=0.1))
+    assert told(harness.check, settings(steps=1, rate=float("inf"))).endswith("must be finite")
+    harness.check(settings(steps=1, rate=0.1))
     return message
 
 
 @case("--seed={}: must be at least 0 and below {}")
 def _(*_):
     settings = dataclasses.make_dataclass("Settings", ["seed"])
-    message = told(experiment.check, settings(seed=-1))
+    message = told(harness.check, settings(seed=-1))
     low, high = (int(number.replace(",", "")) for number in read(r"at least (\d+) and below ([\d,]+)", message))
-    assert told(experiment.check, settings(seed=high))
+    assert told(harness.check, settings(seed=high))
     for seed in (low, high - 1):
-        experiment.check(settings(seed=seed))
-    return message
-
-
-@case("not a command; give prepare or benchmark")
-def _(_, monkeypatch, request):
-    def call(*argv):
-        monkeypatch.setattr(sys, "argv", ["wgan_jax.data", *argv])
-        with contextlib.suppress(SystemExit):
-            data_command.main()
-        return capsys.readouterr().err.strip().removeprefix("error: ")
-
-    capsys = request.getfixturevalue("capsys")
-    began = []
-    monkeypatch.setattr(command, "run", began.append)
-    monkeypatch.setattr(command, "define_config", lambda: None)
-    monkeypatch.setattr(data_command, "flags", Mock())
-    message = call("prepair")
-    assert call(*read(r"python -m wgan_jax.data (\w+) (--\w+=\w+)", message)) == ""
-    for name in read(r"give (\w+) or (\w+),", message):
-        assert call(name) == ""
-    assert began == [data_command.prepare, data_command.prepare, data_command.benchmark]
+        harness.check(settings(seed=seed))
     return message
 
 
@@ -387,10 +369,10 @@ def _(_, monkeypatch, __):
     from jax.experimental import topologies
 
     monkeypatch.setattr(topologies, "get_topology_desc", lambda *args, **more: SimpleNamespace(devices=[args[0]]))
-    message = told(aot.slice_devices, "v5e:3x5")
+    message = told(slices.slice_devices, "v5e:3x5")
     for kind, shapes in re.findall(r"(\w+): ([\dx, ]+)", message.partition("known are ")[2]):
         for shape in shapes.split(", "):
-            assert aot.slice_devices(f"{kind}:{shape}")[1] == [f"{kind}:{shape}"]
+            assert slices.slice_devices(f"{kind}:{shape}")[1] == [f"{kind}:{shape}"]
     return message
 
 
@@ -647,9 +629,9 @@ def _(tmp_path, _, request):
     directory = request.getfixturevalue("tfds")
     message = told(load_tfds, tmp_path)
     load_tfds(directory)
-    name, place = read(r"python -m wgan_jax.data prepare --name=(\S+) --dir=(\S+),", message)
+    name, place = read(r"python -m wgan_jax.prepare --name=(\S+) --dir=(\S+),", message)
     shutil.copytree(directory / name, Path(place) / name)  # what preparing it leaves
-    assert f"{name} is in" in prepare.prepare(name, place)
+    assert f"{name} is in" in of_tfds.prepare(name, place)
     load_tfds(tmp_path)
     return message
 
@@ -665,7 +647,7 @@ def _(tmp_path, _, request):
     for file in Path(place).glob("*/*/*"):
         file.write_bytes(file.read_bytes().replace(b'"fashion_mnist"', f'"{name}"'.encode()))
         file.rename(file.with_name(file.name.replace("fashion_mnist", name)))
-    assert f"{name} is in" in prepare.prepare(name, place)
+    assert f"{name} is in" in of_tfds.prepare(name, place)
     load_tfds(there, name)
     return message
 
@@ -673,9 +655,9 @@ def _(tmp_path, _, request):
 @case("give another --dir, and the same in config.data.dir")
 def _(tmp_path, _, request):
     directory = request.getfixturevalue("tfds")
-    message = told(prepare.prepare, "as_tfrecord", str(directory))
+    message = told(of_tfds.prepare, "as_tfrecord", str(directory))
     shutil.copytree(directory / "fashion_mnist", tmp_path / "fashion_mnist")
-    assert "fashion_mnist is in" in prepare.prepare("fashion_mnist", str(tmp_path))
+    assert "fashion_mnist is in" in of_tfds.prepare("fashion_mnist", str(tmp_path))
     load_tfds(tmp_path)
     return message
 
@@ -685,21 +667,21 @@ def _(tmp_path, _, request):
 
 @case("must be divisible by {} devices{}; {}{}")
 def _(*_):
-    message = told(parallel.check, 12, 1, 8)
+    message = told(mesh.check, 12, 1, 8)
     for size in read(r"(\d+) and (\d+) are the nearest", message):
-        parallel.check(int(size), 1, 8)
+        mesh.check_shares(int(size), 1, 8)
     for devices in read(r"this one on (\d+) or (\d+) devices", message):
-        parallel.check(12, 1, int(devices))
+        mesh.check_shares(12, 1, int(devices))
     return message
 
 
 @case("belong together: give all three")
 def _(_, monkeypatch, __):
     given = []
-    message = told(parallel.initialize, "a:1", None, None)
+    message = told(hosts.initialize, "a:1", None, None)
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **more: given.append(args))
-    parallel.initialize("a:1", 2, 0)
-    parallel.initialize()
+    hosts.initialize("a:1", 2, 0)
+    hosts.initialize()
     assert given == [("a:1", 2, 0), (None, None, None)]
     return message
 
@@ -707,10 +689,10 @@ def _(_, monkeypatch, __):
 @case("must be at least 0 and below --num_processes")
 def _(_, monkeypatch, __):
     given = []
-    message = told(parallel.initialize, "a:1", 2, 2)
+    message = told(hosts.initialize, "a:1", 2, 2)
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **more: given.append(args))
     for index in range(int(read(r"below --num_processes=(\d+)", message))):
-        parallel.initialize("a:1", 2, index)
+        hosts.initialize("a:1", 2, index)
     assert len(given) == 2
     return message
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import wgan_jax
-from wgan_jax import config as configs
-from wgan_jax import sampling
-from wgan_jax.checkpointer import Checkpointer
+from wgan_jax.config.settings import to_json
 from wgan_jax.data import ArraySource, batches, digits
-from wgan_jax.estimate import fixed_set, make_estimate
-from wgan_jax.sampling import CHUNK, interpolate, to_uint8
+from wgan_jax.method import sampling
+from wgan_jax.method.batch import to_uint8
+from wgan_jax.method.sampling import CHUNK, interpolate
+from wgan_jax.metrics.estimate import fixed_set, make_estimate
+from wgan_jax.run.checkpointer import Checkpointer
 
 from .commands import ROOT
 from .conftest import tiny_config
@@ -44,7 +45,7 @@ def test_the_lines_of_the_readme(tmp_path):
     assert images.shape == (64, 8, 8, 1)
     assert -1 <= images.min() < images.max() <= 1
 
-    (tmp_path / "config.json").write_text(configs.to_json(config))
+    (tmp_path / "config.json").write_text(to_json(config))
     with Checkpointer(tmp_path) as checkpointer:
         checkpointer.save(1, state)
     gan, restored = wgan_jax.restore(str(tmp_path))

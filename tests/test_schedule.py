@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgan_jax.plan import longest, segments
-from wgan_jax.schedule import CriticSchedule
+from wgan_jax.method.schedule import CriticSchedule, longest, segments
 
 
 def test_wgans_warm_up():

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wgan_jax import UserError, data, parallel, train
+from wgan_jax import UserError, data
 from wgan_jax.data import images, memory, shared
-from wgan_jax.interrupt import Interrupt
+from wgan_jax.devices import hosts
+from wgan_jax.run import training
+from wgan_jax.run.interrupt import Interrupt
 
 from .commands import environment
 from .conftest import tiny_config
@@ -282,8 +284,8 @@ def test_training_tells_how_many_processes_read(tmp_path, monkeypatch, first):
             raise UserError("enough")
 
     monkeypatch.setattr(data, "load", load)
-    monkeypatch.setattr(parallel, "hosts", lambda: 4)
-    monkeypatch.setattr(parallel, "first_host", lambda: first)
+    monkeypatch.setattr(hosts, "count", lambda: 4)
+    monkeypatch.setattr(hosts, "is_first", lambda: first)
     with pytest.raises(UserError, match="enough"):
-        train.train(tiny_config(), tmp_path / "run", Interrupt())
+        training.train(tiny_config(), tmp_path / "run", Interrupt())
     assert asked == ({"held_out": 1, "train": 4} if first else {"train": 4})

@@ -11,11 +11,11 @@ import optax
 import pytest
 
 import wgan_jax
-from wgan_jax import constraints, draws, games, lipschitz
 from wgan_jax.data import batches, digits
-from wgan_jax.schedule import CriticSchedule
-from wgan_jax.state import named_arrays
-from wgan_jax.step import repeat
+from wgan_jax.method import constraints, draws, games, lipschitz
+from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.method.state import named_arrays
+from wgan_jax.method.step import repeat
 
 from .conftest import tiny_config
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from wgan_jax import checkpoint
 from wgan_jax.report import records
+from wgan_jax.run import checkpoint
 
 from .commands import ROOT, command, environment, run, train_command
 from .kill import differences, kill_again_and_again

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wgan_jax import UserError, data
-from wgan_jax.data import prepare, tfds
+from wgan_jax.data import tfds
 from wgan_jax.report import records
 
 from . import tfds_sets
@@ -82,10 +82,10 @@ def test_parts_of_splits_by_name(directory):
 
 
 MISTAKES = [
-    ({"name": "mnist"}, ["not prepared in", "python -m wgan_jax.data prepare --name=mnist --dir="]),
+    ({"name": "mnist"}, ["not prepared in", "python -m wgan_jax.prepare --name=mnist --dir="]),
     ({"name": "fashion_mnits"}, ["fashion_mnits", "TFDS knows no such data set"]),
     ({"name": "fashion_mnist:9.9.9"}, ["9.9.9", "3.0.1"]),
-    ({"name": "as_tfrecord"}, ["tfrecord", "no random access", "python -m wgan_jax.data prepare --name=as_tfrecord"]),
+    ({"name": "as_tfrecord"}, ["tfrecord", "no random access", "python -m wgan_jax.prepare --name=as_tfrecord"]),
     ({"name": "without_images"}, ["no feature `image`", "label, picture"]),
     ({"name": "of_16_bits"}, ["no feature `image` of bytes"]),
     ({"data__train_split": "valid"}, ["config.data.train_split = 'valid'", "no such split, but train, test"]),
@@ -157,7 +157,7 @@ def test_without_the_extras(directory, tmp_path):
         tensorflow_datasets="raise ImportError('not installed')",
     )
     assert_one_line(process(train_command(directory, tmp_path / "w"), env), "pip install", "[tfds]")
-    assert_one_line(process(command("data", "prepare", "--name=mnist"), env), "pip install", "[tfds]")
+    assert_one_line(process(command("prepare", "--name=mnist"), env), "pip install", "[tfds]")
 
 
 def test_digits_need_no_library_of_tfds():
@@ -167,36 +167,35 @@ def test_digits_need_no_library_of_tfds():
 
 def test_preparing_needs_tensorflow(tmp_path):
     env = with_modules(tmp_path, tensorflow="raise ImportError('not installed')")
-    done = process(command("data", "prepare", "--name=mnist", f"--dir={tmp_path}"), env)
+    done = process(command("prepare", "--name=mnist", f"--dir={tmp_path}"), env)
     assert_one_line(done, "pip install", "[prepare]")
 
 
 def test_prepare_says_what_is_there(directory):
-    words = prepare.prepare("fashion_mnist", str(directory))
+    words = tfds.prepare("fashion_mnist", str(directory))
     assert "train 40, test 10" in words
     assert "--config.data.name=tfds:fashion_mnist" in words
 
 
 def test_prepare_leaves_another_format_alone(directory):
     with pytest.raises(UserError, match="another --dir"):
-        prepare.prepare("as_tfrecord", str(directory))
+        tfds.prepare("as_tfrecord", str(directory))
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["prepair"], ["prepair", "prepare or benchmark"]),
         (["prepare", "--name=nonesuch"], ["nonesuch", "TFDS knows no such data set"]),
-        (["benchmark"], ["--config"]),
+        (["prepare"], ["--name"]),
     ],
 )
-def test_mistakes_with_the_data_command(args, words):
-    assert_one_line(run(command("data", *args)), *words)
+def test_mistakes_in_preparing(args, words):
+    assert_one_line(run(command(*args)), *words)
 
 
 def test_benchmark(directory):
     args = [f"--config={ROOT}/configs/fashion_mnist.py", f"--config.data.dir={directory}", "--config.steps=7", *MLPS]
-    done = run(command("data", "benchmark", "--seconds=0.01", *args))
+    done = run(command("benchmark", "--data", "--seconds=0.01", *args))
     assert done.returncode == 0, done.stderr
     assert "images/s" in done.stdout
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import wgan_jax
-from wgan_jax import draws
+from wgan_jax.method import draws
 
 from .conftest import tiny_config
 

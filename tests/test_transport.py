@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from wgan_jax import transport
+from wgan_jax.metrics import transport
 
 
 def gaussian_distance(mean: float, sigma: float) -> float:

@@ -14,14 +14,16 @@ import numpy as np
 import optax
 
 import wgan_jax
-from wgan_jax import aot, constraints, hlo, parallel
+from wgan_jax.cost import hlo, slices
 from wgan_jax.data import batches
-from wgan_jax.data.source import ArraySource
+from wgan_jax.data.arrays import ArraySource
+from wgan_jax.devices import mesh
+from wgan_jax.method import constraints
+from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.method.state import named_arrays
+from wgan_jax.method.step import repeat
 from wgan_jax.networks import dcgan, mlp
 from wgan_jax.networks.layers import Norm
-from wgan_jax.schedule import CriticSchedule
-from wgan_jax.state import named_arrays
-from wgan_jax.step import repeat
 
 STEPS, N_CRITIC, BATCH, LATENT = 5, 2, 16, 3
 SHAPE = (2, 2, 1)
@@ -105,7 +107,7 @@ VARIANTS = {
 }
 
 
-def walk(name: str, devices: parallel.Parallel, microbatches: int | None = None) -> dict[str, np.ndarray]:
+def walk(name: str, devices: mesh.Parallel, microbatches: int | None = None) -> dict[str, np.ndarray]:
     """Every array at the end of a run, and every metric of each of its steps."""
     gan, parts = VARIANTS[name]()
     rng = np.random.default_rng(0)
@@ -127,36 +129,36 @@ def walk(name: str, devices: parallel.Parallel, microbatches: int | None = None)
     history = []
     for i, count in enumerate((2, 2, 1)):
         state, metrics = steps(state, devices.place(stacked[i], axis=2), count)
-        history.append({k: np.asarray(parallel.local(v))[:count] for k, v in metrics.items()})
-    arrays = named_arrays(parallel.local(state))
+        history.append({k: np.asarray(mesh.local(v))[:count] for k, v in metrics.items()})
+    arrays = named_arrays(mesh.local(state))
     del arrays["key"]
     end = {k: np.asarray(v) for k, v in arrays.items()}
     return end | {f"metric {k}": np.concatenate([h[k] for h in history]) for k in history[0]}
 
 
-def exchanged(name: str, devices: parallel.Parallel) -> dict[str, dict[str, int]]:
+def exchanged(name: str, devices: mesh.Parallel) -> dict[str, dict[str, int]]:
     """What the devices exchange in one step."""
     gan, parts = VARIANTS[name]()
-    compiled = aot.lower(gan, devices, N_CRITIC, BATCH, microbatches=parts).compile()
-    return aot.collectives(hlo.Program(compiled.as_text()).collectives)
+    compiled = slices.lower(gan, devices, N_CRITIC, BATCH, microbatches=parts).compile()
+    return slices.collectives(hlo.Program(compiled.as_text()).collectives)
 
 
 def main(out: str, variants: str, modes: str, *hosts: str) -> None:
     if hosts:
-        parallel.initialize(hosts[0], int(hosts[1]), int(hosts[2]))
+        hosts.initialize(hosts[0], int(hosts[1]), int(hosts[2]))
     results = {}
     for variant in variants.split(","):
         for mode in modes.split(","):
             kind, _, count = mode.partition(":")
-            devices = parallel.Parallel(tuple(jax.devices()[: int(count)]), kind)
+            devices = mesh.Parallel(tuple(jax.devices()[: int(count)]), kind)
             for name, value in walk(variant, devices).items():
                 results[f"{variant}|{mode}|{name}"] = value
             if mode == "jit:8":
                 results[f"{variant}|{mode}|exchanged"] = np.array(json.dumps(exchanged(variant, devices)))
         if modes.startswith("jit:1"):
-            for name, value in walk(variant, parallel.Parallel(tuple(jax.devices()[:1])), microbatches=1).items():
+            for name, value in walk(variant, mesh.Parallel(tuple(jax.devices()[:1])), microbatches=1).items():
                 results[f"{variant}|whole|{name}"] = value
-    if parallel.first_host():
+    if hosts.is_first():
         np.savez(out, **results)
 
 

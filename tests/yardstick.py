@@ -23,12 +23,13 @@ from ml_collections import ConfigDict
 
 import wgan_jax
 from wgan_jax import data
-from wgan_jax.config import image_shape
 from wgan_jax.data import batches
-from wgan_jax.data.source import ArraySource
-from wgan_jax.parallel import Parallel
-from wgan_jax.state import named_arrays
-from wgan_jax.step import Placement, make_train_step
+from wgan_jax.data.arrays import ArraySource
+from wgan_jax.data.kinds import image_shape
+from wgan_jax.devices.mesh import Parallel
+from wgan_jax.method.placement import Placement
+from wgan_jax.method.state import named_arrays
+from wgan_jax.method.step import make_train_step
 
 from .commands import ROOT
 

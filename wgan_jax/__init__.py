@@ -3,14 +3,15 @@
 import sys
 from types import ModuleType
 
-from wgan_jax import draws, games
-from wgan_jax.checkpoint import restore
+from wgan_jax.config import build
 from wgan_jax.errors import UserError
-from wgan_jax.gan import Gan, build
-from wgan_jax.lipschitz import clip_weights, gradient_penalty
-from wgan_jax.sampling import sample
-from wgan_jax.state import Player, TrainState, init_state, named_arrays
-from wgan_jax.step import make_train_step
+from wgan_jax.method import draws, games
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.lipschitz import clip_weights, gradient_penalty
+from wgan_jax.method.sampling import sample
+from wgan_jax.method.state import Player, TrainState, init_state, named_arrays
+from wgan_jax.method.step import make_train_step
+from wgan_jax.run.checkpoint import restore
 from wgan_jax.version import __version__
 
 __all__ = [

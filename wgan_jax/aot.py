@@ -11,228 +11,31 @@ are counted where an operation reads a part of an array. Its two ends are the ti
 if the longest hides the others, and if they follow one another.
 """
 
-import collections
 import json
-import math
-import os
-import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from absl import flags
-from jax.sharding import NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
-from wgan_jax import command, flops, hlo, parallel
-from wgan_jax import config as configs
-from wgan_jax.errors import UserError
-from wgan_jax.gan import Gan, build
-from wgan_jax.parallel import AXIS, Parallel
-from wgan_jax.state import init_state
-from wgan_jax.step import batch_shapes
-
-
-class Chip(NamedTuple):
-    """What a TPU's maker publishes: https://cloud.google.com/tpu/docs/v5e, …/v4, …/v5p, …/v6e."""
-
-    peak: float
-    """Multiplications and additions a second in bfloat16. A product of float32 takes one to six passes of it."""
-    memory: float
-    """Bytes of HBM."""
-    bandwidth: float
-    """Of the HBM, in bytes a second."""
-    interconnect: float
-    """Bytes a second that a chip sends to its neighbours, half the bidirectional number."""
-    topologies: tuple[str, ...]
-    """Of the slices, in chips."""
-
-
-HOP = 1e-6
-"""Seconds until a chip's neighbour has the first byte. An assumption: the makers publish no latency."""
-
-FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
-CHIPS = {
-    "v4": Chip(275e12, 32e9, 1200e9, 268e9, CUBES),  # the pod's all-reduce bandwidth, 1.1 PB/s, over its 4,096 chips
-    "v5e": Chip(197e12, 16e9, 819e9, 200e9, FLAT),
-    "v5p": Chip(459e12, 95e9, 2765e9, 600e9, CUBES),
-    "v6e": Chip(918e12, 32e9, 1638e9, 400e9, FLAT),
-}
-
-
-def slice_devices(topology: str) -> tuple[Chip, list[jax.Device]]:
-    """The devices of a slice such as `v5e:4x4`, to compile for, and what one is.
-
-    Raises:
-      UserError: if there is no such slice, or the compiler is missing.
-    """
-    kind, _, shape = topology.partition(":")
-    chip = CHIPS.get(kind)
-    if chip is None or shape not in chip.topologies:
-        known = "; ".join(f"{name}: {', '.join(chip.topologies)}" for name, chip in CHIPS.items())
-        raise UserError(f"--topology={topology}: no such slice, which is given as KIND:SHAPE; known are {known}")
-    # What libtpu would ask a Cloud TPU's metadata server for, and its lock on a TPU that is not used.
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
-    from jax.experimental import topologies
-
-    one = {"chips_per_host_bounds": (1, 1, 1)} if shape == "1x1" else {}
-    try:
-        found = topologies.get_topology_desc(topology, "tpu", **one)
-    except (RuntimeError, NotImplementedError) as error:
-        raise UserError(
-            f'--topology={topology}: libtpu says {error}; is it installed (pip install -e ".[aot]")?'
-        ) from None
-    return chip, list(found.devices)
-
-
-def lower(
-    gan: Gan, devices: Parallel, n_critic: int, batch_size: int, *, microbatches: int = 1, encoded: bool = False
-) -> jax.stages.Lowered:
-    """A step for these devices, ready to be compiled: nothing of it is on them.
-
-    Args:
-      gan: what to compute.
-      devices: that share the batch by `jit`.
-      n_critic: critic updates.
-      batch_size: of the global batch.
-      microbatches: as in `make_train_step`.
-      encoded: images come as bytes.
-    """
-    replicated = NamedSharding(devices.mesh, PartitionSpec())
-    state = jax.eval_shape(lambda key: init_state(gan, key), jax.random.key(0))
-    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), state)
-    batch = dict(batch_shapes(gan, n_critic, batch_size))
-    if encoded:
-        batch["image"] = batch["image"].update(dtype=jnp.uint8)
-    rows = NamedSharding(devices.mesh, PartitionSpec(None, AXIS))
-    batch = {name: x.update(sharding=rows) for name, x in batch.items()}
-    step = devices.train_step(gan, microbatches=microbatches)
-    return devices.compile(step, (None, 1), donate=True).lower(state, batch)
-
-
-def report(config: ConfigDict, topology: str, batch_size: int | None = None) -> dict[str, Any]:
-    """What the step of a run does on each device of a slice.
-
-    Args:
-      config: of the run.
-      topology: such as `v5e:16x16`.
-      batch_size: in place of `config.batch_size`.
-
-    Raises:
-      UserError: if there is no such slice, the compiler is missing, or the devices cannot share the batch.
-    """
-    gan = build(config)
-    chip, found = slice_devices(topology)
-    batch_size = config.batch_size if batch_size is None else batch_size
-    parallel.check(batch_size, config.microbatches, len(found))
-    devices = Parallel(tuple(sorted(found, key=lambda device: (device.process_index, device.id))))
-
-    encoded = config.data.name.startswith(("tfds:", "folder:"))
-    lowered = lower(gan, devices, config.n_critic, batch_size, microbatches=config.microbatches, encoded=encoded)
-    began = time.perf_counter()
-    compiled = lowered.compile()
-    compile_seconds = time.perf_counter() - began
-    text, memory = compiled.as_text(), compiled.memory_analysis()
-    assert text is not None  # libtpu has both
-    assert memory is not None
-    program = hlo.Program(text)
-    peak = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
-    times = milliseconds(chip, topology, program)
-    return {
-        "topology": topology,
-        "devices": len(found),
-        "batch_size": batch_size,
-        "examples_per_device": batch_size // len(found),
-        "precision": config.precision,
-        "matmul_precision": config.matmul_precision,
-        "flops": program.flops,
-        "bfloat16_flops": program.bfloat16_flops,
-        "flops_needed": flops.of_step(gan, batch_size, config.n_critic) // len(found),
-        "bytes": program.bytes,
-        "temporary_bytes": memory.temp_size_in_bytes,
-        "peak_bytes": peak,
-        "chip_bytes": int(chip.memory),
-        "fits": peak <= chip.memory,
-        "collectives": collectives(program.collectives),
-        "estimated_milliseconds": times,
-        "step_milliseconds": {"overlapping": max(times.values()), "in_turn": sum(times.values())},
-        "compile_seconds": compile_seconds,
-    }
-
-
-def milliseconds(chip: Chip, topology: str, program: hlo.Program) -> dict[str, float]:
-    """Returns estimates of what one device of a slice spends on arithmetic, memory and exchange, each alone.
-
-    Every exchange is taken for an all-reduce along one axis of the slice after the other: all but one part of its bytes
-    leave a device twice, and its first byte goes there and back.
-    """
-    axes = [int(size) for size in topology.partition(":")[2].split("x")]
-    sent = sum(2 * c.bytes * c.times for c in program.collectives) * (1 - 1 / math.prod(axes))
-    hops = sum(2 * c.times for c in program.collectives) * sum(size - 1 for size in axes)
-    return {
-        "arithmetic": 1e3 * program.bfloat16_flops / chip.peak,
-        "memory": 1e3 * program.bytes / chip.bandwidth,
-        "exchange": 1e3 * (sent / chip.interconnect + hops * HOP),
-    }
-
-
-def collectives(found: Sequence[hlo.Collective]) -> dict[str, dict[str, int]]:
-    """How often devices exchange something in one step, and how many bytes, by kind."""
-    sums: dict[str, dict[str, int]] = collections.defaultdict(lambda: {"count": 0, "bytes": 0})
-    for kind, size, times in found:
-        sums[kind]["count"] += times
-        sums[kind]["bytes"] += size * times
-    return dict(sums)
-
-
-def table(r: dict[str, Any]) -> str:
-    """A report for people."""
-    exchanged = [f"{v['count']} {kind}, {v['bytes'] / 1e6:,.2f} MB" for kind, v in r["collectives"].items()] or ["none"]
-    times, step = r["estimated_milliseconds"], r["step_milliseconds"]
-    passes = r["bfloat16_flops"] / r["flops"] if r["flops"] else 1
-    rows = {
-        "slice": f"{r['topology']}, {r['devices']} devices",
-        "batch": f"{r['batch_size']:,} examples, {r['examples_per_device']:,} on each device",
-        "arithmetic": f"{r['flops'] / 1e9:,.1f} GFLOP; needed by hand count {r['flops_needed'] / 1e9:,.1f}; "
-        + f"{passes:.1f} passes of bfloat16",
-        "memory traffic": f"{r['bytes'] / 1e9:,.2f} GB",
-        "memory": f"{r['peak_bytes'] / 1e6:,.0f} MB of {r['chip_bytes'] / 1e6:,.0f} MB: "
-        + ("fits" if r["fits"] else "DOES NOT FIT; raise config.microbatches or the number of devices"),
-        "of it temporary": f"{r['temporary_bytes'] / 1e6:,.0f} MB",
-        "exchanged": "; ".join(exchanged),
-        "estimate": ", ".join(f"{name} {value:.2f} ms" for name, value in times.items()),
-        "one iteration": f"about {step['overlapping']:.2f} ms if these overlap, {step['in_turn']:.2f} ms in turn",
-        "compiled in": f"{r['compile_seconds']:.0f} s",
-    }
-    return "\n".join(f"{name:16} {value}" for name, value in rows.items())
+from wgan_jax import cli
+from wgan_jax.config import check
+from wgan_jax.cost.slices import report, table
 
 
 def main() -> None:
     f = flags.FLAGS
     jax.config.update("jax_platforms", "cpu")  # with libtpu installed, JAX would look for a TPU of this machine's
-    configs.check(f.config)
+    check(f.config)
     result = report(f.config, f.topology, f["global-batch"].value)
     print(json.dumps(result) if f.json else table(result))
 
 
 if __name__ == "__main__":
-    command.define_config()
+    cli.define_config()
     flags.DEFINE_string("topology", None, "Of the slice, such as v5e:16x16.")
     flags.DEFINE_integer(
         "global-batch", None, "Real examples per critic update, if not config.batch_size.", 1, 2**24 - 1
     )
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
     flags.mark_flags_as_required(["config", "topology"])
-    command.use_compilation_cache()
-    command.run(main)
+    cli.use_compilation_cache()
+    cli.run(main)

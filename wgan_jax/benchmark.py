@@ -1,113 +1,34 @@
-"""Measures a config's training step on this machine against what the machine can do.
+"""Measures a config's training step on this machine against what the machine can do, or how fast its batches come.
 
     python -m wgan_jax.benchmark --config=configs/fashion_mnist.py [--rounds=7] [--json]
+    python -m wgan_jax.benchmark --config=configs/fashion_mnist.py --data [--seconds=1]
 
 Rounds of the compiled step alternate with rounds of a plain matrix product, 2048³ in the config's precisions with
-float32 results, which is taken as the machine's ceiling. Data are random: the step does not care.
+float32 results, which is taken as the machine's ceiling. The step's data are random, since it does not care. With
+`--data`, real batches are read and nothing is trained.
 """
 
 import json
-import resource
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+import math
 
-import jax
-import jax.numpy as jnp
 from absl import flags
-from ml_collections import ConfigDict
 
-from wgan_jax import command, flops
-from wgan_jax.gan import build
-from wgan_jax.state import init_state
-from wgan_jax.step import batch_shapes, make_train_step
-
-MATMUL = 2048
-
-
-def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
-    """The measures by name; times are medians over the rounds, with their smallest and largest.
-
-    `xla_flops` is XLA's own count: its cost analysis counts a loop's body once, so the critic's update is counted
-    apart, from steps of one and of two unrolled updates.
-    """
-    gan = build(config)
-    state = init_state(gan, jax.random.key(config.seed))
-    n_critic = config.n_critic
-    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch_shapes(gan, n_critic, config.batch_size))
-    batch["image"] = jax.random.uniform(jax.random.key(1), batch["image"].shape, jnp.float32, -1, 1)
-
-    began = time.perf_counter()
-    step = jax.jit(make_train_step(gan), donate_argnums=0).lower(state, batch).compile()
-    compile_seconds = time.perf_counter() - began
-    square = jnp.ones((MATMUL, MATMUL), config.precision)
-
-    @jax.jit
-    @gan.with_precision
-    def product(a: jax.Array) -> jax.Array:
-        return jax.lax.dot(a, a, preferred_element_type=jnp.float32)
-
-    jax.block_until_ready(product(square))
-    state, _ = jax.block_until_ready(step(state, batch))
-    times, ceilings = [], []
-    for _ in range(rounds):
-        ceilings.append(_seconds(lambda: product(square)))
-        began = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, batch))
-        times.append(time.perf_counter() - began)
-
-    seconds = statistics.median(times)
-    needed = flops.of_step(gan, config.batch_size, n_critic)
-    ceiling = 2 * MATMUL**3 / statistics.median(ceilings)
-    memory = step.memory_analysis()
-    assert memory is not None  # every backend that compiles steps has it
-    return {
-        "device": jax.devices()[0].device_kind,
-        "precision": config.precision,
-        "matmul_precision": config.matmul_precision,
-        "batch_size": config.batch_size,
-        "n_critic": n_critic,
-        "milliseconds": 1e3 * seconds,
-        "milliseconds_min": 1e3 * min(times),
-        "milliseconds_max": 1e3 * max(times),
-        "images_per_second": n_critic * config.batch_size / seconds,
-        "gflop_needed": needed / 1e9,
-        "gflop_xla": xla_flops(config) / 1e9,
-        "gflop_per_second": needed / seconds / 1e9,
-        "matmul_gflop_per_second": ceiling / 1e9,
-        "fraction_of_matmul": needed / seconds / ceiling,
-        "compile_seconds": compile_seconds,
-        "step_megabytes": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e6,
-        "process_peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-    }
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - began
-
-
-def xla_flops(config: ConfigDict) -> float:
-    """XLA's count of one generator iteration's operations on this backend."""
-    gan = build(config)
-    state = init_state(gan, jax.random.key(0))
-
-    def count(updates: int) -> float:
-        batch = batch_shapes(gan, updates, config.batch_size)
-        compiled = jax.jit(make_train_step(gan, unroll=True)).lower(state, batch).compile()
-        costs = compiled.cost_analysis()
-        assert costs is not None
-        return float(costs["flops"])
-
-    one, two = count(1), count(2)
-    return one + (config.n_critic - 1) * (two - one)
+from wgan_jax import cli
+from wgan_jax.cost import input, speed
 
 
 def main() -> None:
-    result = benchmark(flags.FLAGS.config, flags.FLAGS.rounds)
-    if flags.FLAGS.json:
+    f = flags.FLAGS
+    if f.data:
+        rates = input.measure(f.config, f.seconds)
+        print(
+            f"{f.config.data.name}, batches of {f.config.batch_size}, medians of {input.REPEATS}: "
+            f"{rates.one_thread:,.0f} images/s in one thread, "
+            f"{rates.on_device:,.0f} images/s read ahead and on the device"
+        )
+        return
+    result = speed.benchmark(f.config, f.rounds)
+    if f.json:
         print(json.dumps(result))
         return
     for name, value in result.items():
@@ -115,8 +36,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.define_config()
+    cli.define_config()
     flags.DEFINE_integer("rounds", 7, "Steps that are timed.", lower_bound=1)
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
+    flags.DEFINE_bool("data", False, "Measure the batches instead of the step.")
+    flags.DEFINE_float("seconds", 1.0, "With --data: of one measurement.", lower_bound=0.01, upper_bound=3600)
+    flags.register_validator("seconds", math.isfinite, "must be a number")
     flags.mark_flag_as_required("config")
-    command.run(main)
+    cli.run(main)

@@ -2,7 +2,11 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from wgan_jax.errors import UserError
 
 PARTIAL = ".wgan_jax-partial"
 """Ending of a file or folder that is not whole yet. A leftover of a killed run is overwritten or removed."""
@@ -46,3 +50,15 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def disk_errors(workdir: Path) -> Iterator[None]:
+    """Turns what the disk refuses into one clear `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or workdir}: cannot be read or written: {error.strerror or error}; the checkpoints "
+            "before it are whole: free the disk or correct the permissions, and start again to go on with the run"
+        ) from error

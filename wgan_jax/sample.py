@@ -14,29 +14,18 @@ Without these flags its classes are drawn, each as likely; an .npz holds them as
 
 import math
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 
-from wgan_jax import command
-from wgan_jax.checkpoint import restore
+from wgan_jax import cli
 from wgan_jax.data.memory import available
 from wgan_jax.errors import UserError
-from wgan_jax.gan import Gan
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.sampling import FRAMES, classes, generate, latents, walks
 from wgan_jax.report import pictures
-from wgan_jax.sampling import classes, generate, interpolate, latents
-
-FRAMES = 10
-"""Images of one walk from a latent to another, ends included."""
-
-
-def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
-    """The latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`."""
-    ends = latents(gan, key, 2 * num).reshape(num, 2, -1)
-    paths = jax.vmap(lambda pair: interpolate(pair[0], pair[1], FRAMES))(ends)
-    return paths.reshape(num * FRAMES, -1)
+from wgan_jax.run.checkpoint import restore
 
 
 def check(out: Path, gan: Gan, num: int) -> None:
@@ -56,23 +45,6 @@ def check(out: Path, gan: Gan, num: int) -> None:
         )
 
 
-def write(images: np.ndarray, label: np.ndarray | None, out: Path, columns: int | None = None) -> None:
-    """Writes examples as one picture (`.png`), or as an array `image`, and `label` if they have classes (`.npz`).
-
-    Raises:
-      UserError: if `out` cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".npz":
-            arrays: dict[str, Any] = {"image": images} if label is None else {"image": images, "label": label}
-            np.savez_compressed(out, **arrays)
-        else:
-            pictures.save(pictures.grid(images, columns), out)
-    except OSError as error:
-        raise UserError(f"--out={out}: cannot be written: {error.strerror}") from None
-
-
 def main() -> None:
     f = flags.FLAGS
     gan, state = restore(f.workdir, f.step)
@@ -89,20 +61,20 @@ def main() -> None:
         columns, z = FRAMES, walks(gan, key, num)
         label = None if label is None else label.repeat(FRAMES)
     images = generate(gan, state, z, label, ema=f.ema)
-    write(np.asarray(images), label, f.out, columns)
+    pictures.write_examples(np.asarray(images), label, f.out, columns)
     print(f"{len(images)} examples after {int(state.step):,} iterations: {f.out}")
 
 
 if __name__ == "__main__":
-    command.define_path("workdir", None, "The run's folder.")
+    cli.define_path("workdir", None, "The run's folder.")
     flags.DEFINE_string("step", "latest", "Of the checkpoint: a number, best (by config.report.best) or latest.")
     flags.DEFINE_integer("num", 64, "How many examples, or walks.", lower_bound=1)
-    command.define_path("out", "samples.png", "A .png or .npz file.")
+    cli.define_path("out", "samples.png", "A .png or .npz file.")
     flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_bool("interpolate", False, "Walk from one latent to another, one walk a row.")
     flags.DEFINE_integer("label", None, "The class of all examples, of a run with classes.")
     flags.DEFINE_bool("by_class", False, "A row for each class, of --num examples.")
     flags.DEFINE_bool("ema", True, "Sample the generator's average, not the generator itself.")
     flags.mark_flag_as_required("workdir")
-    command.use_compilation_cache()
-    command.run(main)
+    cli.use_compilation_cache()
+    cli.run(main)

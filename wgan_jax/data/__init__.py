@@ -1,14 +1,13 @@
 """Data sets by name, and batches from them."""
 
-from pathlib import Path
-
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax import config as configs
-from wgan_jax.data import digits, folders, memory, tfds, toy
-from wgan_jax.data.images import Form, ImageSource
-from wgan_jax.data.source import ArraySource, Examples, Source, fingerprint, fixed_subset
+from wgan_jax.data import memory
+from wgan_jax.data.arrays import ArraySource
+from wgan_jax.data.images import ImageSource
+from wgan_jax.data.kinds import image_shape, kind
+from wgan_jax.data.source import Examples, Source, fingerprint, fixed_subset
 from wgan_jax.errors import UserError
 
 __all__ = ["ArraySource", "Examples", "Source", "fingerprint", "fixed_subset", "load"]
@@ -32,14 +31,14 @@ def load(
       UserError: if there is no such data set, or it cannot be read, or its examples have another shape than the
         config says, or other classes.
     """
-    source = _open(config, split)
+    source = kind(config.data.name).open(config, config.data.name.partition(":")[2], split)
     _check_classes(config, source.num_classes)
     if isinstance(source, ImageSource):
         allowed = config.data.unreadable_fraction
         if most is not None and most < len(source):
             source, allowed = source.only(np.sort(fixed_subset(source, most))), 1.0
         return memory.settle(source, cache=cache, unreadable_fraction=allowed, processes=processes)
-    if source.image_shape != configs.image_shape(config):
+    if source.image_shape != image_shape(config):
         size, channels = (source.image_shape[0], source.image_shape[-1])
         size = size if len(source.image_shape) > 1 else 0
         raise UserError(
@@ -55,32 +54,4 @@ def _check_classes(config: ConfigDict, found: int) -> None:
         return
     if found:
         raise UserError(f"config.conditional.classes = {c.classes}: {name} has {found}; use that number")
-    remedy = (
-        "sort its images into one sub-folder per class" if name.startswith("folder:") else "use a data set with them"
-    )
-    raise UserError(f"config.conditional.kind = {c.kind!r}: {name} has no labels; {remedy}, or 'none'")
-
-
-def _open(config: ConfigDict, split: str) -> Source:
-    c = config.data
-    kind, _, rest = c.name.partition(":")
-    form = Form(c.size, c.channels, c.crop)
-    if c.name == "digits":
-        return digits.load(split)
-    if kind == "toy" and rest in toy.DISTRIBUTIONS:
-        return toy.load(rest, split)
-    if kind == "folder" and rest:
-        return folders.load(Path(rest).expanduser(), split, form, c.held_out_fraction)
-    if kind == "tfds" and rest:
-        return tfds.load(
-            rest,
-            split,
-            form,
-            directory=c.dir,
-            train_split=c.train_split,
-            held_out_split=c.held_out_split,
-            held_out_fraction=c.held_out_fraction,
-            labelled=configs.num_classes(config) > 0,
-        )
-    known = ["digits", *(f"toy:{name}" for name in toy.DISTRIBUTIONS), "tfds:fashion_mnist", "folder:/path"]
-    raise UserError(f"config.data.name = {c.name!r}: no such data set; {configs.nearest(c.name, known)}")
+    raise UserError(f"config.conditional.kind = {c.kind!r}: {name} has no labels; {kind(name).labelling}, or 'none'")

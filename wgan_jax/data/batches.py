@@ -13,7 +13,7 @@ import numpy as np
 
 from wgan_jax.data.source import Examples, Source
 from wgan_jax.errors import UserError
-from wgan_jax.schedule import CriticSchedule
+from wgan_jax.method.schedule import CriticSchedule
 
 READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 

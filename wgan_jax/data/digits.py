@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wgan_jax.data.source import ArraySource
+from wgan_jax.data.arrays import ArraySource
 
 HELD_OUT = 500
 """Images that no network trains on; the other 1,297 are for training."""

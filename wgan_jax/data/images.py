@@ -18,7 +18,6 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from wgan_jax.data.digest import sha256
 from wgan_jax.data.source import Examples, ranks
 from wgan_jax.errors import UserError
-from wgan_jax.preprocess import central_box
 
 Encoded = bytes | Path
 
@@ -198,3 +197,16 @@ def _attempt(encoded: Encoded, form: Form) -> np.ndarray | UnreadableError:
         return decode(encoded, form)
     except UnreadableError as error:
         return error
+
+
+def central_box(height: int, width: int, side: int = 0) -> tuple[int, int, int, int]:
+    """The square in the middle of an image, as `(left, top, right, bottom)`.
+
+    Args:
+      height: of the image.
+      width: of the image.
+      side: of the square; the image's shorter side if that is smaller, or if this is 0.
+    """
+    side = min(height, width, side or height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side

@@ -11,9 +11,10 @@ import psutil
 from tqdm import tqdm
 
 from wgan_jax.data import shared
+from wgan_jax.data.arrays import ArraySource
 from wgan_jax.data.digest import sha256
 from wgan_jax.data.images import ImageSource, UnreadableError
-from wgan_jax.data.source import ArraySource, Source
+from wgan_jax.data.source import Source
 from wgan_jax.errors import UserError
 
 CHUNK = 512

@@ -1,11 +1,8 @@
 """A data set as random access: how many examples there are, and any of them by number."""
 
-import functools
 from typing import Any, Protocol
 
 import numpy as np
-
-from wgan_jax.data.digest import sha256
 
 Examples = dict[str, np.ndarray]
 
@@ -67,48 +64,3 @@ def fixed_subset(source: Source, num: int) -> np.ndarray:
 def ranks(length: int) -> np.ndarray:
     """Returns a fixed pseudo-random permutation `[length]`, the ranks of a source of so many examples."""
     return np.random.Generator(np.random.Philox(key=[0, FIXED])).permutation(length)
-
-
-class ArraySource:
-    """Examples that are in memory.
-
-    Args:
-      image: `[N, ...]`.
-      label: `[N]` in `[0, num_classes)`, if there are labels.
-      num_classes: how many classes there are.
-      rank: as in `Source`, if the examples are a part of a larger set.
-      digest: as in `Source`, if it is not to be taken from the arrays.
-    """
-
-    def __init__(
-        self,
-        image: np.ndarray,
-        label: np.ndarray | None = None,
-        num_classes: int = 0,
-        *,
-        rank: np.ndarray | None = None,
-        digest: str = "",
-    ):
-        self.examples: Examples = {"image": image}
-        self.num_classes = num_classes
-        self._rank, self._digest = rank, digest
-        if label is not None:
-            self.examples["label"] = label.astype(np.int32)
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self.examples["image"].shape[1:]
-
-    @property
-    def rank(self) -> np.ndarray:
-        return ranks(len(self)) if self._rank is None else self._rank
-
-    @functools.cached_property
-    def digest(self) -> str:
-        return self._digest or sha256(self.examples.values())
-
-    def __len__(self) -> int:
-        return len(self.examples["image"])
-
-    def read(self, index: np.ndarray) -> Examples:
-        return {name: values[index] for name, values in self.examples.items()}

@@ -6,7 +6,7 @@ and the eight Gaussians, and for the 25 Gaussians has a fixed set with equally m
 
 import numpy as np
 
-from wgan_jax.data.source import ArraySource
+from wgan_jax.data.arrays import ArraySource
 
 SIZES = {"train": 100_000, "held_out": 10_000}
 """Points of a split. Each split has a generator of its own, so none of its points is in the other."""

@@ -25,16 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from wgan_jax import data, draws, lipschitz
-from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import Gan, build
+from wgan_jax import data
+from wgan_jax.config import build
+from wgan_jax.experiments import harness, setups
+from wgan_jax.method import draws, lipschitz
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.state import TrainState, init_state
+from wgan_jax.method.step import make_train_step
 from wgan_jax.report import pictures
-from wgan_jax.state import TrainState, init_state
-from wgan_jax.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(runs.DeepSettings):
+class Settings(setups.DeepSettings):
     """Of the four runs."""
 
     steps: int = 600
@@ -48,17 +50,17 @@ QUICK = Settings()
 FULL = Settings(width=512, steps=10_000, learning_rate=1e-4, clip_learning_rate=5e-5)
 
 
-def run(settings: Settings) -> experiment.Result:
+def run(settings: Settings) -> harness.Result:
     """One run with the penalty, and one for each bound of the weights."""
     norms, slopes = {}, {}
-    norms["penalty"], slopes["penalty"] = measure(settings, runs.penalised(settings))
+    norms["penalty"], slopes["penalty"] = measure(settings, setups.penalised(settings))
     bounds = [float(bound) for bound in settings.bounds.split(",")]
     for bound in bounds:
-        config = runs.clipped(runs.penalised(settings), bound, settings.clip_learning_rate)
+        config = setups.clipped(setups.penalised(settings), bound, settings.clip_learning_rate)
         norms[f"clip {bound:g}"], slopes[f"clip {bound:g}"] = measure(settings, config)
     found = {name: summary(values) | {"slope": slopes[name]} for name, values in norms.items()}
     for name, numbers in found.items():
-        experiment.say(f"{name}: a factor {numbers['factor_per_layer']:.3g} a layer")
+        harness.say(f"{name}: a factor {numbers['factor_per_layer']:.3g} a layer")
 
     figure, axes = pictures.panels(1, 1, width=7.0, height=4.6)
     colors = (pictures.BLUE, pictures.ORANGE, pictures.GREEN, pictures.GREY)
@@ -75,7 +77,7 @@ def run(settings: Settings) -> experiment.Result:
 
     clipped = [numbers["decades"] for name, numbers in found.items() if name != "penalty"]
     factors = ", ".join(f"{found[f'clip {bound:g}']['factor_per_layer']:.2g}" for bound in bounds)
-    return experiment.Result(
+    return harness.Result(
         numbers={name: numbers | {"norms": norms[name]} for name, numbers in found.items()},
         figure=figure,
         caption=(
@@ -121,7 +123,7 @@ def measure(settings: Settings, config: ConfigDict) -> tuple[list[float], float]
     start = init_state(gan, jax.random.key(config.seed))
     slope = jax.jit(critic_slope(gan))
     history, slopes = [], []
-    for state, _ in runs.states(make_train_step(gan), start, train, config=config, every=every):
+    for state, _ in setups.states(make_train_step(gan), start, train, config=config, every=every):
         norms = gradients(state, real)
         history.append([norms[name] for name in layers(gan)])
         slopes.append(slope(state, real))
@@ -193,4 +195,4 @@ def summary(norms: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    experiment.main(run, quick=QUICK, full=FULL)
+    harness.main(run, quick=QUICK, full=FULL)

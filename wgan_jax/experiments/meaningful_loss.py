@@ -32,16 +32,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from wgan_jax import data, transport
-from wgan_jax.config import default
-from wgan_jax.data.source import ArraySource
-from wgan_jax.estimate import fixed_set, make_estimate, make_fakes
-from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import build
+from wgan_jax import data
+from wgan_jax.config import build, default
+from wgan_jax.data.arrays import ArraySource
+from wgan_jax.experiments import harness, setups
+from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.method.state import init_state
+from wgan_jax.method.step import make_train_step
+from wgan_jax.metrics import transport
+from wgan_jax.metrics.estimate import fixed_set, make_estimate, make_fakes
 from wgan_jax.report import pictures
-from wgan_jax.schedule import CriticSchedule
-from wgan_jax.state import init_state
-from wgan_jax.step import make_train_step
 
 POINTS = 384
 """Of each sample whose exact distance is taken."""
@@ -78,7 +78,7 @@ FULL = Settings(
 )
 
 
-def run(settings: Settings) -> experiment.Result:
+def run(settings: Settings) -> harness.Result:
     """All runs of both games, and how estimate and truth go together along them and between them."""
     generators = [(int(width), float(rate)) for width, rate in (g.split(":") for g in settings.generators.split(","))]
     found: dict[str, dict[str, Any]] = {}
@@ -90,7 +90,7 @@ def run(settings: Settings) -> experiment.Result:
             "runs": trained,
         }
     wasserstein, gan = found["wasserstein"], found["non_saturating"]
-    return experiment.Result(
+    return harness.Result(
         numbers=found,
         figure=draw(found),
         caption=(
@@ -150,7 +150,7 @@ def train(settings: Settings, game: str, width: int, rate: float) -> dict[str, A
     config.critic.optimizer.learning_rate = settings.learning_rate
     config.generator.optimizer.learning_rate = rate
     schedule = CriticSchedule(config.n_critic, max(settings.warmup, config.n_critic), warmup_steps=1, warmup_every=0)
-    gan = runs.playing(dataclasses.replace(build(config), schedule=schedule), game)
+    gan = setups.playing(dataclasses.replace(build(config), schedule=schedule), game)
 
     points, reference = (data.load(config, split).read(np.arange(POINTS))["image"] for split in ("held_out", "train"))
     fixed = fixed_set(ArraySource(points))
@@ -160,11 +160,11 @@ def train(settings: Settings, game: str, width: int, rate: float) -> dict[str, A
     numbers["training_digits"] = transport.wasserstein(points, reference)
     start = init_state(gan, jax.random.key(config.seed))
     source = data.load(config, "train")
-    for state, _ in runs.states(make_train_step(gan), start, source, config=config, every=every, schedule=schedule):
+    for state, _ in setups.states(make_train_step(gan), start, source, config=config, every=every, schedule=schedule):
         numbers["step"].append(int(state.step))
         numbers["estimate"].append(float(estimate(state, fixed)))
         numbers["exact"].append(transport.wasserstein(points, np.asarray(fakes(state))))
-    experiment.say(
+    harness.say(
         f"{game}, {numbers['generator']}: the exact W₁ went from {numbers['exact'][0]:.3f} to "
         f"{numbers['exact'][-1]:.3f}"
     )
@@ -203,4 +203,4 @@ def draw(found: dict[str, dict[str, Any]]) -> Figure:
 
 
 if __name__ == "__main__":
-    experiment.main(run, quick=QUICK, full=FULL)
+    harness.main(run, quick=QUICK, full=FULL)

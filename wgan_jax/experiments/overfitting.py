@@ -24,16 +24,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from wgan_jax import data, preprocess
-from wgan_jax.config import default
-from wgan_jax.data.source import ArraySource
+from wgan_jax import data
+from wgan_jax.config import build, default
+from wgan_jax.data.arrays import ArraySource
 from wgan_jax.errors import UserError
-from wgan_jax.estimate import fixed_set, make_estimate
-from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import Gan, build
+from wgan_jax.experiments import harness, setups
+from wgan_jax.method import batch
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.state import TrainState, init_state
+from wgan_jax.method.step import make_train_step
+from wgan_jax.metrics.estimate import fixed_set, make_estimate
 from wgan_jax.report import pictures
-from wgan_jax.state import TrainState, init_state
-from wgan_jax.step import make_train_step
 
 OPEN = 0.5
 """The gap is open where it is this share of the training estimate, from there to the end."""
@@ -63,12 +64,12 @@ FULL = Settings(
 )
 
 
-def run(settings: Settings) -> experiment.Result:
+def run(settings: Settings) -> harness.Result:
     """The run on few images, and the one on many."""
     numbers = {num: gaps(train(settings, num)) for num in (settings.few, settings.many)}
     few, many = numbers[settings.few], numbers[settings.many]
     where = "nowhere" if few["opens_at"] is None else f"at iteration {few['opens_at']:,}"
-    return experiment.Result(
+    return harness.Result(
         numbers={f"{num} images": n for num, n in numbers.items()},
         figure=draw(numbers),
         caption=(
@@ -112,12 +113,12 @@ def train(settings: Settings, num: int) -> dict[str, Any]:
     every = max(1, config.steps // settings.measurements)
     start = init_state(gan, jax.random.key(config.seed))
     state = start
-    for state, _ in runs.states(make_train_step(gan), start, source, config=config, every=every):
+    for state, _ in setups.states(make_train_step(gan), start, source, config=config, every=every):
         numbers["step"].append(int(state.step))
         for name, images in fixed.items():
             numbers[name].append(float(estimate(state, images)))
     numbers["standard_error"] = standard_error(gan, state, *(images["image"] for images in fixed.values()))
-    experiment.say(f"{num} images: {numbers['training'][-1]:.3f} in training, {numbers['held_out'][-1]:.3f} held out")
+    harness.say(f"{num} images: {numbers['training'][-1]:.3f} in training, {numbers['held_out'][-1]:.3f} held out")
     return numbers
 
 
@@ -133,9 +134,7 @@ def standard_error(gan: Gan, state: TrainState, *sets: np.ndarray) -> float:
 
     The fakes of two estimates are the same, so that the gap between them is this difference.
     """
-    scores = [
-        np.asarray(gan.critic.apply(state.critic.variables, preprocess.to_range(group))) for x in sets for group in x
-    ]
+    scores = [np.asarray(gan.critic.apply(state.critic.variables, batch.to_range(group))) for x in sets for group in x]
     split = len(sets[0])
     parts = (np.concatenate(scores[:split]), np.concatenate(scores[split:]))
     return float(np.sqrt(sum(part.var(ddof=1) / part.size for part in parts)))
@@ -178,4 +177,4 @@ def draw(numbers: dict[int, dict[str, Any]]) -> Figure:
 
 
 if __name__ == "__main__":
-    experiment.main(run, quick=QUICK, full=FULL)
+    harness.main(run, quick=QUICK, full=FULL)

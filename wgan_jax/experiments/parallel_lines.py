@@ -26,13 +26,13 @@ import numpy as np
 from jax.scipy.special import ndtr
 from ml_collections import ConfigDict
 
-from wgan_jax.data.source import ArraySource
-from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import build
+from wgan_jax.config import build
+from wgan_jax.data.arrays import ArraySource
+from wgan_jax.experiments import harness, setups
+from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.method.state import TrainState, init_state
+from wgan_jax.method.step import make_train_step
 from wgan_jax.report import pictures
-from wgan_jax.schedule import CriticSchedule
-from wgan_jax.state import TrainState, init_state
-from wgan_jax.step import make_train_step
 
 THETAS = (-1.0, -0.75, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 UPDATES_PER_ITERATION = 50
@@ -74,15 +74,15 @@ class Line(nn.Module):
         return jnp.stack([jnp.broadcast_to(theta, z.shape[:1]), ndtr(z[:, 0])], axis=1)
 
 
-def run(settings: Settings) -> experiment.Result:
+def run(settings: Settings) -> harness.Result:
     """Estimates at fixed θ, and θ under gradient descent."""
     estimates = {game: at_fixed(settings, game) for game in ("wasserstein", "minimax")}
     paths = {game: descend(settings, game) for game in NAMES}
     for game, path in paths.items():
-        experiment.say(f"{NAMES[game]}: θ from {settings.start:g} to {path[-1]:.4f}")
+        harness.say(f"{NAMES[game]}: θ from {settings.start:g} to {path[-1]:.4f}")
 
     numbers = numbers_of(estimates, paths, settings.rate)
-    return experiment.Result(
+    return harness.Result(
         numbers=numbers,
         figure=draw(settings, estimates, paths),
         caption=(
@@ -154,11 +154,11 @@ def at_fixed(settings: Settings, game: str) -> list[float]:
     config.steps = -(-settings.updates // UPDATES_PER_ITERATION)
     config.n_critic = min(settings.updates, UPDATES_PER_ITERATION)
     config.critic.optimizer.schedule = "linear"
-    gan = runs.against(runs.playing(build(config), game), Line(), latent_dim=1)
+    gan = setups.against(setups.playing(build(config), game), Line(), latent_dim=1)
     state = init_state(gan, jax.random.key(settings.seed))
     start = jax.vmap(lambda theta: with_theta(state, theta))(jnp.array(THETAS))
     train_step = jax.vmap(make_train_step(gan), in_axes=(0, None))
-    end = runs.last(runs.states(train_step, start, real_line(), config=config, every=1))
+    end = setups.last(setups.states(train_step, start, real_line(), config=config, every=1))
 
     height = (jnp.arange(4_096) + 0.5) / 4_096
 
@@ -178,15 +178,15 @@ def descend(settings: Settings, game: str) -> list[float]:
     config.generator.optimizer.learning_rate = settings.rate
     config.generator.optimizer.schedule = "linear"
     schedule = CriticSchedule(config.n_critic, max(settings.updates, config.n_critic), warmup_steps=1, warmup_every=0)
-    gan = dataclasses.replace(runs.playing(build(config), game), generator=Line(), latent_dim=1, schedule=schedule)
+    gan = dataclasses.replace(setups.playing(build(config), game), generator=Line(), latent_dim=1, schedule=schedule)
     state = with_theta(init_state(gan, jax.random.key(settings.seed)), jnp.float32(settings.start))
-    run = runs.states(make_train_step(gan), state, real_line(), config=config, every=1, schedule=gan.schedule)
+    run = setups.states(make_train_step(gan), state, real_line(), config=config, every=1, schedule=gan.schedule)
     return [settings.start, *(float(state.generator.params["theta"]) for state, _ in run)]
 
 
 def lines_config(settings: Settings) -> ConfigDict:
     """What both parts share."""
-    config = runs.toy_config("swissroll", width=settings.width, depth=settings.depth, batch_size=settings.batch_size)
+    config = setups.toy_config("swissroll", width=settings.width, depth=settings.depth, batch_size=settings.batch_size)
     config.seed = settings.seed
     config.constraint.weight = settings.weight
     config.critic.optimizer.learning_rate = settings.learning_rate
@@ -230,4 +230,4 @@ def draw(settings: Settings, estimates: dict[str, list[float]], paths: dict[str,
 
 
 if __name__ == "__main__":
-    experiment.main(run, quick=QUICK, full=FULL)
+    harness.main(run, quick=QUICK, full=FULL)

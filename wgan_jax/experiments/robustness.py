@@ -33,15 +33,15 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from scipy.stats import binomtest
 
-from wgan_jax import data, transport
-from wgan_jax.config import default
-from wgan_jax.experiments import experiment, runs
+from wgan_jax import data
+from wgan_jax.config import build, default
+from wgan_jax.experiments import harness, setups
 from wgan_jax.experiments.architectures import Critic, Generator, Layers
-from wgan_jax.gan import build
+from wgan_jax.method.sampling import sample
+from wgan_jax.method.state import init_state
+from wgan_jax.method.step import make_train_step
+from wgan_jax.metrics import transport
 from wgan_jax.report import pictures
-from wgan_jax.sampling import sample
-from wgan_jax.state import init_state
-from wgan_jax.step import make_train_step
 
 BUDGETS = ("equal updates", "equal time")
 METHODS = {"penalty": "WGAN-GP", "non_saturating": "standard GAN", "clip": "clipped WGAN"}
@@ -88,7 +88,7 @@ FULL = Settings(
 )
 
 
-def run(settings: Settings) -> experiment.Result:
+def run(settings: Settings) -> harness.Result:
     """Each architecture trained each way, its distances at both budgets, and the counts of successes."""
     rng = np.random.default_rng(settings.seed)
     rows: list[dict[str, Any]] = []
@@ -97,14 +97,14 @@ def run(settings: Settings) -> experiment.Result:
         rows.append({"generator": str(generator), "critic": str(critic)} | compare(settings, generator, critic))
         for method, name in METHODS.items():
             distances = {budget: rows[-1][method][budget] for budget in BUDGETS}
-            experiment.say(f"{generator} / {critic}, {name}: {distances}")
+            harness.say(f"{generator} / {critic}, {name}: {distances}")
     numbers = summary(rows, settings.threshold)
     counts, num = numbers["successes"], settings.architectures * settings.seeds
     found = "; ".join(
         f"at {budget} " + ", ".join(f"{name} {counts[budget][method]}" for method, name in METHODS.items())
         for budget in BUDGETS
     )
-    return experiment.Result(
+    return harness.Result(
         numbers={"criterion": criterion(settings)} | numbers,
         figure=draw(settings, rows, counts),
         caption=(
@@ -214,12 +214,12 @@ class Training:
         self._times: list[float] = []
         shape = (config.data.size, config.data.size, 1)
         gan = dataclasses.replace(build(config), generator=Generator(generator, shape), critic=Critic(critic))
-        self._gan = runs.playing(gan, method) if method == "non_saturating" else gan
+        self._gan = setups.playing(gan, method) if method == "non_saturating" else gan
         self._seeds = range(settings.seed, settings.seed + settings.seeds)
         start = jax.vmap(lambda seed: init_state(self._gan, jax.random.key(seed)))(jnp.array(self._seeds))
         train_step = jax.vmap(make_train_step(self._gan), in_axes=(0, None))
         self._train, self._held_out = (data.load(config, split) for split in ("train", "held_out"))
-        self._run = runs.states(train_step, start, self._train, config=config, every=every)
+        self._run = setups.states(train_step, start, self._train, config=config, every=every)
 
     def advance(self) -> None:
         """Trains a segment, times it, and measures the distances that it leads to."""
@@ -259,7 +259,7 @@ def digits_config(settings: Settings, method: str) -> ConfigDict:
     if method == "non_saturating":
         c.n_critic, c.steps = 1, N_CRITIC * c.steps
     if method == "clip":
-        c = runs.clipped(c, 0.01, settings.clip_learning_rate)
+        c = setups.clipped(c, 0.01, settings.clip_learning_rate)
     return c
 
 
@@ -296,4 +296,4 @@ def draw(settings: Settings, rows: list[dict[str, Any]], counts: dict[str, dict[
 
 
 if __name__ == "__main__":
-    experiment.main(run, quick=QUICK, full=FULL)
+    harness.main(run, quick=QUICK, full=FULL)

@@ -23,12 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from wgan_jax import data, draws, transport
-from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import Gan, build
+from wgan_jax import data
+from wgan_jax.config import build
+from wgan_jax.experiments import harness, setups
+from wgan_jax.method import draws
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.state import TrainState, init_state
+from wgan_jax.method.step import make_train_step
+from wgan_jax.metrics import transport
 from wgan_jax.report import gallery, pictures
-from wgan_jax.state import TrainState, init_state
-from wgan_jax.step import make_train_step
 
 UPDATES_PER_ITERATION = 50
 """The generator never changes, so its iterations only count: the learning rate falls with them."""
@@ -57,7 +60,7 @@ QUICK = Settings()
 FULL = Settings(width=512, updates=10_000, learning_rate=1e-4, clip_learning_rate=5e-5)
 
 
-def run(settings: Settings) -> experiment.Result:
+def run(settings: Settings) -> harness.Result:
     """Six critics, clipped and penalised, on three distributions."""
     names = settings.data.split(",")
     figure, axes = pictures.panels(2, len(names), width=9.6, height=6.6)
@@ -71,7 +74,7 @@ def run(settings: Settings) -> experiment.Result:
                 exact = transport.wasserstein(real, fake)
             found = measure(gan, state, real, fake, exact)
             numbers[name][kind] = found
-            experiment.say(f"{name}, {kind}: {found['explained']:.2f} of the exact W₁")
+            harness.say(f"{name}, {kind}: {found['explained']:.2f} of the exact W₁")
             panel = axes[row, column]
             pictures.contours(panel, gallery.critic_on_grid(gan, state), gallery.TOY_EXTENT)
             panel.scatter(real[:300, 0], real[:300, 1], s=4, color=pictures.ORANGE, linewidths=0)
@@ -80,7 +83,7 @@ def run(settings: Settings) -> experiment.Result:
 
     ratios = [n["penalised"]["ratio"] for n in numbers.values()]
     explained = {kind: [n[kind]["explained"] for n in numbers.values()] for kind in ("clipped", "penalised")}
-    return experiment.Result(
+    return harness.Result(
         numbers=numbers,
         figure=figure,
         caption=(
@@ -115,25 +118,25 @@ def criteria(numbers: dict[str, Any]) -> dict[str, bool]:
 
 def train(settings: Settings, name: str, kind: str) -> tuple[Gan, TrainState]:
     """A critic of one distribution, trained against its perturbed points."""
-    config = runs.toy_config(name, width=settings.width, batch_size=settings.batch_size)
+    config = setups.toy_config(name, width=settings.width, batch_size=settings.batch_size)
     config.seed, config.steps = settings.seed, -(-settings.updates // UPDATES_PER_ITERATION)
     config.n_critic = min(settings.updates, UPDATES_PER_ITERATION)
     config.constraint.weight = settings.weight
     config.critic.optimizer.learning_rate = settings.learning_rate
     config.critic.optimizer.schedule = "linear"
     if kind == "clipped":
-        config = runs.clipped(config, settings.bound, settings.clip_learning_rate)
+        config = setups.clipped(config, settings.bound, settings.clip_learning_rate)
     source = data.load(config, "train")
     points = source.read(np.arange(len(source)))["image"]
-    source = runs.numbered(points)
-    gan = runs.against(build(config), runs.Perturbed(points), latent_dim=2, num_classes=len(points))
+    source = setups.numbered(points)
+    gan = setups.against(build(config), setups.Perturbed(points), latent_dim=2, num_classes=len(points))
     state = init_state(gan, jax.random.key(settings.seed))
-    return gan, runs.last(runs.states(make_train_step(gan), state, source, config=config, every=1))
+    return gan, setups.last(setups.states(make_train_step(gan), state, source, config=config, every=1))
 
 
 def sample(settings: Settings, gan: Gan, state: TrainState, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Held-out real points, and fresh perturbed ones, `[points, 2]` each."""
-    real = data.load(runs.toy_config(name, width=1), "held_out").read(np.arange(settings.points))["image"]
+    real = data.load(setups.toy_config(name, width=1), "held_out").read(np.arange(settings.points))["image"]
     index = jnp.arange(settings.points)
     latents = draws.sample_latents(state.key, index, gan.latent_dim)
     points = draws.sample_labels(state.key, index, gan.num_classes)
@@ -159,4 +162,4 @@ def measure(gan: Gan, state: TrainState, real: np.ndarray, fake: np.ndarray, exa
 
 
 if __name__ == "__main__":
-    experiment.main(run, quick=QUICK, full=FULL)
+    harness.main(run, quick=QUICK, full=FULL)

@@ -24,15 +24,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import data
-from wgan_jax.experiments import experiment, runs
-from wgan_jax.gan import build
+from wgan_jax.config import build
+from wgan_jax.experiments import harness, setups
+from wgan_jax.method.state import init_state
+from wgan_jax.method.step import make_train_step
 from wgan_jax.report import pictures
-from wgan_jax.state import init_state
-from wgan_jax.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(runs.DeepSettings):
+class Settings(setups.DeepSettings):
     """Of the two runs."""
 
     bound: float = 0.1
@@ -42,10 +42,10 @@ QUICK = Settings()
 FULL = Settings(width=512, steps=10_000, learning_rate=1e-4, clip_learning_rate=5e-5, bound=0.03)
 
 
-def run(settings: Settings) -> experiment.Result:
+def run(settings: Settings) -> harness.Result:
     """A clipped critic's weights beside a penalised one's."""
-    config = runs.penalised(settings)
-    clip = runs.clipped(config, settings.bound, settings.clip_learning_rate)
+    config = setups.penalised(settings)
+    clip = setups.clipped(config, settings.bound, settings.clip_learning_rate)
     kernels = {"clipped": train(clip, bound=settings.bound), "penalised": train(config)}
     found = {kind: summary(*pair) for kind, pair in kernels.items()}
 
@@ -62,7 +62,7 @@ def run(settings: Settings) -> experiment.Result:
         panel.grid(alpha=0.25)
         panel.legend(fontsize=8, loc="upper center" if kind == "clipped" else "lower center")
     clipped, penalised = found["clipped"], found["penalised"]
-    return experiment.Result(
+    return harness.Result(
         numbers=found,
         figure=figure,
         caption=(
@@ -127,10 +127,10 @@ def train(config: ConfigDict, bound: float | None = None) -> tuple[list[np.ndarr
         params = jax.tree.map(lambda w: w * (bound / abs(w).max()) if w.ndim > 1 else w, state.critic.params)
         state = dataclasses.replace(state, critic=dataclasses.replace(state.critic, variables={"params": params}))
     source = data.load(config, "train")
-    end = runs.last(runs.states(make_train_step(gan), state, source, config=config, every=50))
+    end = setups.last(setups.states(make_train_step(gan), state, source, config=config, every=50))
     start, trained = ([np.asarray(w) for w in jax.tree.leaves(s.critic.params) if w.ndim > 1] for s in (state, end))
     return start, trained
 
 
 if __name__ == "__main__":
-    experiment.main(run, quick=QUICK, full=FULL)
+    harness.main(run, quick=QUICK, full=FULL)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.data import Source
-from wgan_jax.gan import Gan
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.sampling import sample
+from wgan_jax.method.state import TrainState
 from wgan_jax.report import pictures, records
-from wgan_jax.sampling import sample
-from wgan_jax.state import TrainState
 
 GRID_IMAGES = 64
 ROW_IMAGES, ROWS = 8, 16

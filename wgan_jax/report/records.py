@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from wgan_jax.errors import say
 from wgan_jax.files import write_atomically
-from wgan_jax.workdir import say
 
 Record = dict[str, Any]
 

@@ -1,0 +1,251 @@
+"""Checks every setting of a run, alone and together with the others, before anything is compiled."""
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from wgan_jax.config.readers import unread
+from wgan_jax.config.settings import default, flatten
+from wgan_jax.data.kinds import encoded, image_shape
+from wgan_jax.errors import UserError, multiples, nearest
+from wgan_jax.method.games import GAMES
+from wgan_jax.networks import dcgan, layers, mlp, resnet
+
+
+class Rule(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    wanted: str
+    holds: Callable[[Any], bool]
+
+
+def _at_least(low: float) -> Rule:
+    return Rule(f"at least {low}", lambda value: value >= low)
+
+
+def _between(low: float, high: float) -> Rule:
+    return Rule(f"at least {low:,} and below {high:,}", lambda value: low <= value < high)
+
+
+def _one_of(*names: str) -> Rule:
+    return Rule("one of " + ", ".join(names), lambda value: value in names)
+
+
+_POSITIVE = Rule("positive", lambda value: value > 0)
+
+_INITS = {"mlp": mlp.INITS, "dcgan": dcgan.INITS, "resnet": ("he_uniform",)}
+
+_PLAYER_RULES = {
+    "network": _one_of("mlp", "dcgan", "resnet"),
+    "width": _between(1, 2**16),
+    "depth": _between(1, 2**8),
+    "activation": _one_of(*layers.ACTIVATIONS),
+    "norm": _one_of(*layers.NORMS),
+    "kernel_init": _one_of(*dict.fromkeys(name for names in _INITS.values() for name in names)),
+    "kernel_size": _between(1, 2**5),
+    "optimizer.name": _one_of("adam", "rmsprop", "rmsprop_tf", "sgd"),
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.schedule": _one_of("constant", "linear"),
+    "optimizer.b1": _between(0, 1),
+    "optimizer.b2": _between(0, 1),
+    "optimizer.decay": _between(0, 1),
+    "optimizer.eps": _POSITIVE,
+    "optimizer.weight_decay": _at_least(0),
+}
+
+RULES: dict[str, Rule] = {
+    "seed": _between(0, 2**32),
+    "steps": _between(1, 2**31),
+    "batch_size": _between(1, 2**24),
+    "n_critic": _between(1, 2**16),
+    "latent_dim": _between(1, 2**16),
+    "game": _one_of(*GAMES),
+    "precision": _one_of("float32", "bfloat16"),
+    "matmul_precision": _one_of("default", "bfloat16", "high", "tensorfloat32", "highest", "float32"),
+    "ema_decay": _between(0, 1),
+    "microbatches": _between(1, 2**16),
+    "steps_per_dispatch": _between(1, 2**16),
+    "warmup.n_critic": _between(0, 2**16),
+    "warmup.steps": _between(0, 2**31),
+    "warmup.every": _between(0, 2**31),
+    "data.size": _between(0, 2**13),
+    "data.channels": _between(1, 2**10),
+    "data.crop": _between(0, 2**20),
+    "data.cache": _one_of("auto", "always", "never"),
+    "data.train_split": Rule("the name of a split, such as train", bool),
+    "data.held_out_fraction": Rule("above 0 and below 1", lambda value: 0 < value < 1),
+    "data.unreadable_fraction": _between(0, 1),
+    **{f"generator.{key}": rule for key, rule in _PLAYER_RULES.items()},
+    "generator.batch_multiple": _between(1, 2**10),
+    **{f"critic.{key}": rule for key, rule in _PLAYER_RULES.items()},
+    "conditional.kind": _one_of(*layers.CONDITIONINGS),
+    "conditional.classes": _between(2, 2**16),
+    "conditional.critic_weight": _at_least(0),
+    "conditional.generator_weight": _at_least(0),
+    "constraint.kind": _one_of("gradient_penalty", "clip", "none"),
+    "constraint.weight": _at_least(0),
+    "constraint.target": _at_least(0),
+    "constraint.bound": _POSITIVE,
+    "constraint.order": _one_of("after", "before"),
+    "parallel.mode": _one_of("jit", "pmap"),
+    "report.every": _between(1, 2**31),
+    "report.samples_every": _between(1, 2**31),
+    "report.checkpoint_every": _between(1, 2**31),
+    "report.checkpoints": _between(1, 2**31),
+}
+
+
+def _nearest_key(key: str, known: list[str]) -> str:
+    by_name = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(key, known, n=1) or [
+        by_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1)
+    ]
+    return f"did you mean {close[0]}?" if close else "wgan_jax/config.py explains every key"
+
+
+def check(config: ConfigDict) -> None:
+    """Raises `UserError` at the first setting that cannot be, or that nothing reads, naming key, value and remedy."""
+    _check_each(config)
+    _check_pairs(config)
+    values, defaults = dict(flatten(config)), dict(flatten(default()))
+    for key, reader in unread(values, defaults):
+        raise UserError(
+            f"config.{key} = {values[key]!r}: has no effect here, only {reader.name} reads it; "
+            f"leave it at {defaults[key]!r}"
+        )
+
+
+def without_unread(config: ConfigDict) -> ConfigDict:
+    """Returns a config whose settings that nothing reads have their defaults: older versions took any value for them.
+
+    One that has other faults is returned as it is, for `check` to name them.
+    """
+    try:
+        _check_each(config)
+    except UserError:
+        return config
+    config, defaults = ConfigDict(config.to_dict()), dict(flatten(default()))
+    names = [key for key, _ in unread(dict(flatten(config)), defaults)]
+    for name in ("generator", "critic"):
+        if config[name].kernel_init not in _INITS[config[name].network]:
+            names.append(f"{name}.kernel_init")
+    config.update_from_flattened_dict({key: defaults[key] for key in names})
+    return config
+
+
+def _check_each(config: ConfigDict) -> None:
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"config = {config!r}: get_config() must return a ConfigDict; see wgan_jax.config.default()")
+    values, defaults = dict(flatten(config)), dict(flatten(default()))
+    sections = {key.rpartition(".")[0] for key in defaults}
+    for key, value in values.items():
+        if key in sections:
+            raise UserError(f"config.{key} = {value!r}: must be a section of settings, such as wgan_jax.config has")
+        if key not in defaults:
+            raise UserError(f"config.{key}: unknown key; {_nearest_key(key, list(defaults))}")
+    for key, example in defaults.items():
+        if key not in values:
+            raise UserError(f"config.{key}: missing; start from wgan_jax.config.default()")
+        _check_type(key, values[key], example)
+    for key, rule in RULES.items():
+        if not rule.holds(values[key]):
+            raise UserError(f"config.{key} = {values[key]!r}: must be {rule.wanted}")
+
+
+def _check_type(key: str, value: Any, example: Any) -> None:
+    kind = type(example)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise UserError(f"config.{key} = {value!r}: must be {kind.__name__}, not {type(value).__name__}")
+    if kind is float and not (abs(value) < 1e300 and math.isfinite(value)):
+        raise UserError(f"config.{key} = {value}: must be finite")
+
+
+def _check_pairs(c: ConfigDict) -> None:
+    if c.constraint.kind == "gradient_penalty" and c.critic.norm == "batch":
+        raise UserError(
+            "config.critic.norm = 'batch': a gradient penalty needs a critic that treats each example by itself, "
+            "and batch normalization mixes them; use 'layer' or 'none'"
+        )
+    for name, player in (("generator", c.generator), ("critic", c.critic)):
+        if player.network == "mlp" and player.norm != "none":
+            raise UserError(f"config.{name}.norm = {player.norm!r}: the mlp has none; use 'none'")
+        if player.network != "mlp" and not c.data.size:
+            raise UserError(
+                f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
+                "use 'mlp'"
+            )
+        if player.kernel_init not in _INITS[player.network]:
+            raise UserError(
+                f"config.{name}.kernel_init = {player.kernel_init!r}: config.{name}.network = {player.network!r} has "
+                f"{' or '.join(_INITS[player.network])}"
+            )
+        levels = {"dcgan": dcgan.levels, "resnet": resnet.levels}.get(player.network)
+        try:
+            if levels:
+                levels(image_shape(c))
+        except ValueError as error:
+            raise UserError(f"config.data.size = {c.data.size}: {error}") from None
+    if encoded(c.data.name):
+        if not c.data.size:
+            raise UserError(f"config.data.size = 0: {c.data.name} has images; give the pixels of a side, such as 64")
+        if c.data.channels not in (1, 3):
+            raise UserError(f"config.data.channels = {c.data.channels}: images have 1 (grey) or 3 (RGB)")
+    else:
+        for key in ("flip", "dequantise"):
+            if c.data[key]:
+                raise UserError(
+                    f"config.data.{key} = True: {c.data.name} has no bytes to do it to; "
+                    "use False, or a tfds: or folder: data set"
+                )
+    if c.conditional.kind != "none" and c.generator.network != "mlp" and c.generator.norm == "none":
+        raise UserError(
+            f"config.generator.norm = 'none': the classes of config.conditional.kind = {c.conditional.kind!r} enter a "
+            f"{c.generator.network} through its normalization; use 'batch' or 'layer'"
+        )
+    if c.report.wasserstein_exact and c.data.size:
+        raise UserError(
+            f"config.report.wasserstein_exact = True: {c.data.name} has images, and in so many dimensions the distance "
+            "of two samples says little of that of their distributions; use False, or a toy: data set"
+        )
+    _check_microbatches(c)
+    if c.report.best:
+        _check_best(c)
+    if c.warmup.n_critic and c.warmup.n_critic < c.n_critic:
+        raise UserError(
+            f"config.warmup.n_critic = {c.warmup.n_critic}: must be 0 (off) or at least config.n_critic = {c.n_critic}"
+        )
+
+
+def _check_microbatches(c: ConfigDict) -> None:
+    for name, player in (("generator", c.generator), ("critic", c.critic)):
+        if c.microbatches > 1 and player.norm == "batch":
+            raise UserError(
+                f"config.microbatches = {c.microbatches}: config.{name}.norm = 'batch' takes its moments of the whole "
+                "batch, and a microbatch has only a part of it; use 1, or 'layer' or 'none'"
+            )
+    if c.batch_size % c.microbatches:
+        raise UserError(
+            f"config.batch_size = {c.batch_size}: must be divisible by config.microbatches = {c.microbatches}; "
+            f"{multiples(c.batch_size, c.microbatches)}"
+        )
+
+
+def _check_best(c: ConfigDict) -> None:
+    constraint = {"gradient_penalty": ("gradient_penalty",), "clip": ("clipped_fraction",)}
+    every_step = ("critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm")
+    at_reports: tuple[str, ...] = ("training_estimate", "held_out_estimate")
+    if c.report.wasserstein_exact:
+        at_reports += ("wasserstein_exact",)
+    classes = ("critic_class_loss", "critic_class_accuracy", "generator_class_loss")
+    known = [*at_reports, *every_step, GAMES[c.game].estimate_name, *constraint.get(c.constraint.kind, ())]
+    known += classes if c.conditional.kind == "auxiliary" else ()
+    if c.report.best not in known:
+        raise UserError(f"config.report.best = {c.report.best!r}: no such metric; {nearest(c.report.best, known)}")
+    if c.report.best in at_reports and c.report.checkpoint_every % c.report.every:
+        raise UserError(
+            f"config.report.checkpoint_every = {c.report.checkpoint_every}: config.report.best = {c.report.best!r} is "
+            f"known at reports only; use a multiple of config.report.every = {c.report.every}"
+        )

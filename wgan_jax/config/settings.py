@@ -1,0 +1,153 @@
+"""Every setting of a run: its name, its default and what it means.
+
+A config file starts from `default()` and changes what it must.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def default() -> ConfigDict:
+    """All settings with their defaults: WGAN-GP on scikit-learn's digits with a small MLP.
+
+    A run whose `config.json` is older than a setting gets its default: that must be what was done before there was one.
+    """
+    c = ConfigDict()
+    c.seed = 0  # of everything: parameters, latents, ε, the order of the data
+    c.steps = 10_000  # generator iterations
+    c.batch_size = 64  # real examples per critic update, over all devices
+    c.n_critic = 5  # critic updates per generator iteration
+    c.latent_dim = 128
+    c.game = "wasserstein"  # or minimax, non_saturating, least_squares
+    c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
+    # How the operands of float32 products and convolutions are rounded, as in jax.default_matmul_precision:
+    #                              CPU                Nvidia GPU since Ampere        TPU
+    #   default, bfloat16          float32, 24 bits   TensorFloat-32, 11 bits        bfloat16, 8 bits
+    #   high, tensorfloat32        float32            TensorFloat-32                 3 passes of bfloat16, about 16 bits
+    #   highest, float32           float32            float32                        6 passes of bfloat16, about 24 bits
+    c.matmul_precision = "default"
+    c.ema_decay = 0.999  # of the generator's average, which is sampled; 0: the generator itself, as in the papers
+    c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same sums in another order
+    c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
+
+    c.warmup = ConfigDict()  # more critic updates while the critic is young (WGAN's code: 100, 25, 500)
+    c.warmup.n_critic = 0  # critic updates of a warm-up iteration; 0 turns the warm-up off
+    c.warmup.steps = 25  # the first iterations that have them
+    c.warmup.every = 500  # and every so many after that; 0 for the first ones only
+
+    c.data = ConfigDict()
+    c.data.name = "digits"  # or toy:8gaussians, toy:25gaussians, toy:swissroll, tfds:fashion_mnist, folder:/path
+    c.data.size = 8  # pixels of a side, to which tfds and folder images are resized; toy points have none: 0
+    c.data.channels = 1  # coordinates of a toy point; 1 (grey) or 3 (RGB), to which tfds and folder images convert
+    c.data.dir = ""  # where tfds sets are prepared; "" for TFDS_DATA_DIR, or else ~/tensorflow_datasets
+    c.data.crop = 0  # the central square that is cut out before resizing; 0 for the shorter side
+    c.data.flip = False  # mirror half of the images; tfds and folder
+    c.data.dequantise = False  # add U(0, 1/128), as WGAN-GP does on CIFAR-10; tfds and folder
+    c.data.cache = "auto"  # images decoded once, into memory: always, never, or if they fill at most half of it
+    c.data.train_split = "train"  # of a tfds set; train[:1000] takes its first 1,000 images
+    c.data.held_out_split = ""  # of a tfds set; "" for test (if its labels are classes), validation or part of train
+    c.data.held_out_fraction = 0.1  # that part; and of a folder's images, those that no network trains on
+    c.data.unreadable_fraction = 0.01  # more damaged files than this in a folder, and the run does not start
+
+    c.generator = _player(activation="relu")
+    c.generator.batch_multiple = 1  # the generator's batch as a multiple of the critic's
+    c.critic = _player(activation="leaky_relu")
+
+    c.conditional = ConfigDict()  # images of a given class, from data with labels
+    c.conditional.kind = "none"  # or auxiliary (ACGAN: the critic also tells the classes), projection
+    c.conditional.classes = 10  # of the data
+    c.conditional.critic_weight = 1.0  # auxiliary: of the classes in the critic's loss (WGAN-GP's CIFAR-10 code)
+    c.conditional.generator_weight = 0.1  # auxiliary: of the classes in the generator's loss (the same)
+
+    c.constraint = ConfigDict()
+    c.constraint.kind = "gradient_penalty"  # or clip, none
+    c.constraint.weight = 10.0  # λ of the penalty
+    c.constraint.target = 1.0  # the gradient's norm that costs nothing
+    c.constraint.one_sided = False  # penalise only norms above the target
+    c.constraint.bound = 0.01  # clip: every critic parameter stays in [−bound, bound]
+    c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
+
+    c.parallel = ConfigDict()
+    c.parallel.mode = "jit"  # how several devices share a batch: jit over a mesh, or pmap; the same bits
+
+    c.report = ConfigDict()  # intervals in generator iterations
+    c.report.every = 100  # held-out estimate, progress line, TensorBoard
+    c.report.samples_every = 1_000  # grids from the same latents
+    c.report.checkpoint_every = 1_000
+    c.report.checkpoints = 3  # how many of the newest checkpoints are kept
+    c.report.wasserstein_exact = False  # points only: the exact W₁ of the held-out estimate's own points beside it
+    c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint that is best by it is kept too
+
+    c.debug = ConfigDict()
+    c.debug.nans = False  # stop in the operation that makes the first NaN or infinity; slow
+    return c
+
+
+def _player(activation: str) -> ConfigDict:
+    c = ConfigDict()
+    c.network = "mlp"  # or dcgan, resnet
+    c.width = 256  # of a hidden layer; of the narrowest convolution
+    c.depth = 3  # hidden layers of the MLP
+    c.activation = activation  # relu, leaky_relu, elu, tanh, softplus
+    c.norm = "none"  # or batch, layer
+    c.kernel_init = "he_uniform"  # how kernels are drawn; for others see the networks mlp and dcgan
+    c.kernel_size = 5  # of a DCGAN, as in WGAN-GP's code; 4 in WGAN's
+    c.use_bias = True  # of a DCGAN, as in WGAN-GP's code; False in WGAN's
+    c.constant_width = False  # DCGAN generator with as many filters in every layer (WGAN, Fig. 6)
+    c.optimizer = ConfigDict()
+    c.optimizer.name = "adam"  # or rmsprop (PyTorch's), rmsprop_tf (TensorFlow's), sgd
+    c.optimizer.learning_rate = 1e-4
+    c.optimizer.schedule = "constant"  # or linear, to 0 at the last generator iteration
+    c.optimizer.b1 = 0.5  # adam
+    c.optimizer.b2 = 0.9  # adam
+    c.optimizer.decay = 0.99  # rmsprop and rmsprop_tf (TensorFlow: 0.9)
+    c.optimizer.eps = 1e-8  # adam and rmsprop: outside the root; rmsprop_tf: inside it (TensorFlow: 1e-10)
+    c.optimizer.weight_decay = 0.0  # decoupled, as in AdamW
+    return c
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of dotted key and value."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def to_json(config: ConfigDict) -> str:
+    """The settings as JSON, one key a line, in the order of the defaults."""
+    return json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def digest(config: ConfigDict) -> bytes:
+    """Returns the SHA-256 of the settings as `to_json` writes them."""
+    return hashlib.sha256(to_json(config).encode()).digest()
+
+
+def from_json(text: str) -> ConfigDict:
+    """The settings that `to_json` wrote; `ValueError` if the text is not a JSON object."""
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return ConfigDict(values)
+
+
+def complete(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
+    """Gives every absent setting its default: the whole settings, and those that were absent by dotted key."""
+    there, defaults = dict(flatten(config)), dict(flatten(default()))
+    absent = {key: value for key, value in defaults.items() if key not in there}
+    return ConfigDict(_merge(default().to_dict(), config.to_dict())), absent
+
+
+def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Puts `given` over `defaults`, section by section, in the order of the defaults."""
+    merged = defaults | given
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(merged[key], dict):
+            merged[key] = _merge(value, merged[key])
+    return merged

@@ -1,0 +1,62 @@
+"""How many images a second the batches of a run can deliver."""
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from wgan_jax import data
+from wgan_jax.config import build
+from wgan_jax.data import batches
+from wgan_jax.method.schedule import longest, segments
+
+REPEATS = 7
+
+
+class Speed(NamedTuple):
+    """Medians over `REPEATS` measurements, in images a second."""
+
+    one_thread: float
+    """One batch after another, on the host."""
+    on_device: float
+    """As a run gets them: several iterations stacked, read ahead in threads, and put on the device."""
+
+
+def measure(config: ConfigDict, seconds: float = 1.0) -> Speed:
+    """Reads the training batches of a config, in measurements of so many seconds each.
+
+    Raises:
+      UserError: if a setting cannot be, or the data cannot be read.
+    """
+    gan = build(config)
+    source = data.load(config, "train", cache=config.data.cache)
+    run = batches.dataset(source, gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=config.steps)
+    length = longest(config.steps, config.steps_per_dispatch, gan.schedule, ())
+    plan = list(segments(0, config.steps, length, gan.schedule, ()))
+    stacked = batches.stack(run, plan, length)
+    again_and_again = itertools.chain.from_iterable
+    return Speed(
+        one_thread=_images_per_second(again_and_again(itertools.repeat(run)), gan.image_shape, seconds),
+        on_device=_images_per_second(
+            again_and_again(batches.prefetch(stacked, jax.device_put) for _ in itertools.count()),
+            gan.image_shape,
+            seconds,
+        ),
+    )
+
+
+def _images_per_second(stream: Iterator[Any], image_shape: tuple[int, ...], seconds: float) -> float:
+    next(stream)
+    rates = []
+    for _ in range(REPEATS):
+        images, began = 0, time.perf_counter()
+        while (passed := time.perf_counter() - began) < seconds:
+            batch = jax.block_until_ready(next(stream)["image"])
+            images += math.prod(batch.shape) // math.prod(image_shape)
+        rates.append(images / passed)
+    return statistics.median(rates)

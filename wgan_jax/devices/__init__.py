@@ -1,0 +1,1 @@
+"""Where arrays live, and how processes find and leave each other."""

@@ -1,0 +1,1 @@
+"""How good a state or its samples are."""

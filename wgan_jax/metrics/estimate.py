@@ -1,0 +1,71 @@
+"""The critic's estimate on a fixed set of examples: training against held-out ones shows over-fitting."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from wgan_jax.data import Examples, Source, fixed_subset
+from wgan_jax.method import draws
+from wgan_jax.method.batch import Batch, dequantise, labels, to_range
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.state import TrainState
+
+FIXED_IMAGES = 512
+"""Examples of a split, at most, on which its estimate is made."""
+
+
+def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
+    """A pure `estimate(state, batch) -> []`: the game's estimate on `{"image": [K, B, *image_shape]}`.
+
+    K groups of B images go through the critic one after another, so B bounds the memory. The fakes are as many
+    fresh samples of the generator that the critic plays against, drawn anew at each step and alike for every set
+    of images: the estimates of two sets differ by their images alone. A conditional GAN needs `label [K, B]` too, and
+    its fakes have the classes of the images. Images may be uint8; they are dequantised as in training, and not
+    flipped.
+    """
+
+    def estimate(state: TrainState, batch: Batch) -> jax.Array:
+        images = batch["image"]
+        groups, size = images.shape[:2]
+        index = jnp.arange(groups * size)
+        latents = draws.held_out_latents(state.key, state.step, index, gan.latent_dim)
+
+        def scores(group: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+            real, label, latents, index = group
+            if gan.dequantise and real.dtype == jnp.uint8:
+                noise = draws.held_out_dequantisation(state.key, state.step, index, real.shape[1:])
+                real = dequantise(real, noise)
+            real = to_range(real)
+            fake = gan.generator.apply(state.generator.variables, latents, label, train=False)
+            critic = state.critic.variables
+            real_scores = jnp.asarray(gan.critic.apply(critic, real, label, train=False))
+            return real_scores, jnp.asarray(gan.critic.apply(critic, fake, label, train=False))
+
+        rows = images, labels(gan, batch), latents.reshape(groups, size, -1), index.reshape(groups, size)
+        real, fake = jax.lax.map(scores, rows)
+        return gan.game.estimate(real.ravel(), fake.ravel())
+
+    return gan.with_precision(estimate)
+
+
+def make_fakes(gan: Gan, num: int) -> Callable[[TrainState], jax.Array]:
+    """A pure `fakes(state) -> [num, *image_shape]`: the first fakes that an estimate at this state sees."""
+
+    def fakes(state: TrainState) -> jax.Array:
+        latents = draws.held_out_latents(state.key, state.step, jnp.arange(num), gan.latent_dim)
+        return jnp.asarray(gan.generator.apply(state.generator.variables, latents, train=False))
+
+    return gan.with_precision(fakes)
+
+
+def fixed_set(source: Source) -> Examples:
+    """Returns a fixed pseudo-random part of a source, in groups that suit the critic: `{"image": [K, B, ...], …}`.
+
+    It is the same in every run, whatever its seed.
+    """
+    size = min(len(source), 128)
+    groups = min(len(source), FIXED_IMAGES) // size
+    examples = source.read(fixed_subset(source, groups * size))
+    return {name: values.reshape(groups, size, *values.shape[1:]) for name, values in examples.items()}

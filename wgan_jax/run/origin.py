@@ -1,0 +1,57 @@
+"""A new run that begins with the networks of another one."""
+
+import hashlib
+from pathlib import Path
+
+import jax
+from jax.tree_util import keystr
+
+from wgan_jax.config import build
+from wgan_jax.config.settings import to_json
+from wgan_jax.errors import UserError, say
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.state import TrainState, init_state, named_arrays
+from wgan_jax.run import checkpoint
+from wgan_jax.run.identity import Origin
+from wgan_jax.run.workdir import read_config
+
+NETWORKS = ("generator/variables/", "critic/variables/", "ema/")
+"""Where the arrays of the networks are among `named_arrays`: parameters, statistics and the generator's average."""
+OPTIMIZERS = ("generator/opt_state/", "critic/opt_state/")
+
+
+def begin(gan: Gan, key: jax.Array, workdir: Path, step: str, optimizer: bool) -> tuple[Origin, TrainState]:
+    """Returns the state before the first step of a new run, with another run's networks in it, and where they are from.
+
+    Args:
+      gan: the new run's.
+      key: the new run's, `jax.random.key(seed)`.
+      workdir: the other run's folder.
+      step: of the other run's checkpoint: a number, `best` or `latest`.
+      optimizer: take the state of the optimizers too.
+
+    Raises:
+      UserError: if there is no such run or checkpoint, or its arrays have other shapes, naming them.
+    """
+    config = read_config(workdir)
+    if not checkpoint.steps(workdir):
+        raise UserError(f"--init_from={workdir}: no checkpoint is there yet; wait for its first one")
+    number, theirs = checkpoint.choose(workdir, build(config), step, config.report.best, warn=say)
+    names = NETWORKS + (OPTIMIZERS if optimizer else ())
+    state = _with_arrays(init_state(gan, key), theirs, names, f"--init_from={workdir}")
+    settings = hashlib.sha256(to_json(config).encode()).hexdigest()
+    return Origin(str(workdir.resolve()), number, settings, optimizer), state
+
+
+def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], flag: str) -> TrainState:
+    """Returns `state` with the arrays of `theirs` whose names begin with one of `names`."""
+    forms = ({n: f for n, f in checkpoint.describe(s).items() if n.startswith(names)} for s in (theirs, state))
+    different, shown = checkpoint.differences(*forms)
+    if different:
+        if all(n.startswith(OPTIMIZERS) for n in different):
+            raise UserError(f"{flag}: its optimizers are others: {shown}; leave --init_optimizer out")
+        raise UserError(f"{flag}: its networks are others: {shown}; use the settings of that run's networks")
+    taken = {n: x for n, x in named_arrays(theirs).items() if n.startswith(names)}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, old: taken.get(keystr(path, simple=True, separator="/"), old), state
+    )
