@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-import wgan_jax.config
+from wgan_jax.config import check, default
+from wgan_jax.config.settings import flatten
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -97,9 +98,15 @@ def _resolves(dotted: str) -> bool:
     return True
 
 
+def test_the_reference_has_every_module() -> None:
+    named = {name for text in TEXTS.values() for name in re.findall(r"^::: (\S+)$", text, re.MULTILINE)}
+    files = [path for path in (ROOT / "wgan_jax").glob("*/*.py") if path.name != "__init__.py"]
+    assert named == {f"wgan_jax.{path.parent.name}.{path.stem}" for path in files}
+
+
 @page
 def test_settings_exist(name: str) -> None:
-    keys = dict(wgan_jax.config.flatten(wgan_jax.config.default()))
+    keys = dict(flatten(default()))
     sections = {key.rpartition(".")[0] for key in keys}
     for key in re.findall(r"(?<![\w./(])config\.([a-z]\w*(?:\.\w+)*)", TEXTS[name].replace("config.json", "")):
         if not PLACEHOLDER.search(key):
@@ -117,7 +124,7 @@ def test_commands_exist(name: str) -> None:
         flags = {key for key in given if not key.startswith("config.")}
         assert flags <= _flags(module) | {"help"}, module
         if "config" in given and not PLACEHOLDER.search(given["config"]):
-            wgan_jax.config.check(_config(given["config"], settings))
+            check(_config(given["config"], settings))
 
 
 def _commands(text: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -147,7 +154,7 @@ def _config(argument: str, settings: dict[str, str]) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(choice) if choice else module.get_config()
-    kinds = {key: type(value) for key, value in wgan_jax.config.flatten(config)}
+    kinds = {key: type(value) for key, value in flatten(config)}
     for key, value in settings.items():
         assert key in kinds, f"config.{key}"
         if not PLACEHOLDER.search(value):
