@@ -53,7 +53,9 @@ MUTATIONS = [
         "axis=tuple(range(1, gradient.ndim))",
         "axis=1",
     ),
-    Mutation("test_norm_over_the_whole_batch", "method/lipschitz.py", "axis=tuple(range(1, gradient.ndim))", "axis=None"),
+    Mutation(
+        "test_norm_over_the_whole_batch", "method/lipschitz.py", "axis=tuple(range(1, gradient.ndim))", "axis=None"
+    ),
     Mutation(
         "test_nan_where_the_gradient_is_zero",
         "method/lipschitz.py",

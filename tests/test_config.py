@@ -194,7 +194,7 @@ def test_a_value_that_cannot_be_is_named_with_its_remedy(key, value):
     [
         ("n_critics", "did you mean n_critic?"),
         ("critic.learning_rates", "optimizer.learning_rate?"),
-        ("zzz", "wgan_jax/config.py explains every key"),
+        ("zzz", "wgan_jax/config/settings.py explains every key"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest(key, hint):
@@ -377,8 +377,8 @@ import json, sys, time
 from pathlib import Path
 from jax._src import xla_bridge
 from wgan_jax import UserError
-from wgan_jax.config import from_json
-from wgan_jax.train import train
+from wgan_jax.config.settings import from_json
+from wgan_jax.run.training import train
 for text in json.load(sys.stdin):
     began = time.monotonic()
     try:

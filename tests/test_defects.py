@@ -66,7 +66,7 @@ def watched():
         generator=ShiftedLatents(keep("latents")),
         critic=LinearCritic(),
         image_shape=SHAPE,
-        latent_dim=16,
+        prior=wgan_jax.priors.Normal(16),
         generator_optimizer=optax.sgd(RATE),
         critic_optimizer=optax.scale_by_schedule(lambda count: -RATE),
         constraint=constraints.Constraint(loss=loss),

@@ -6,6 +6,7 @@ import pytest
 
 from wgan_jax.config import build
 from wgan_jax.cost import flops
+from wgan_jax.method.condition import Condition
 
 from .conftest import tiny_config
 
@@ -44,7 +45,7 @@ def firsts(config):
     latents = jax.ShapeDtypeStruct((1, gan.latent_dim), jnp.float32)
     images = jax.ShapeDtypeStruct((1, *gan.image_shape), jnp.float32)
     return [
-        {layer.name for layer in flops.layers(network, x, label) if layer.first}
+        {layer.name for layer in flops.layers(network, x, Condition(label)) if layer.first}
         for network, x in ((gan.generator, latents), (gan.critic, images))
     ]
 

@@ -15,6 +15,7 @@ import wgan_jax
 from wgan_jax.data import images
 from wgan_jax.method import batch, draws
 from wgan_jax.method.batch import prepare
+from wgan_jax.method.draws import Keys
 from wgan_jax.metrics.estimate import make_estimate
 
 from .conftest import tiny_config
@@ -111,11 +112,11 @@ def test_what_the_critic_sees(dequantise, flip, rng):
         flipped = np.asarray(draws.flips(state.key, 7, 1, index))
         assert 0 < flipped.sum() < 8
         expected[flipped] = expected[flipped][:, :, ::-1]
-    seen = prepare(gan, state.key, 7, 1, jnp.arange(len(images)), jnp.asarray(images))
+    seen = prepare(gan, Keys(state.key, 7, 1, jnp.arange(len(images))), jnp.asarray(images))
     assert seen.dtype == jnp.float32
     np.testing.assert_allclose(seen, expected, atol=1e-6)
     floats = jnp.asarray(expected, jnp.float32)
-    assert prepare(gan, state.key, 7, 1, jnp.arange(len(floats)), floats) is floats
+    assert prepare(gan, Keys(state.key, 7, 1, jnp.arange(len(floats))), floats) is floats
 
 
 def test_a_step_on_bytes_is_the_step_on_what_the_critic_sees(rng):
@@ -124,7 +125,7 @@ def test_a_step_on_bytes_is_the_step_on_what_the_critic_sees(rng):
     images = pictures(rng)
     floats = np.stack(
         [
-            prepare(gan, state.key, 0, update, jnp.arange(len(row)), jnp.asarray(row))
+            prepare(gan, Keys(state.key, 0, update, jnp.arange(len(row))), jnp.asarray(row))
             for update, row in enumerate(images)
         ]
     )
@@ -140,7 +141,7 @@ def test_a_step_on_bytes_is_the_step_on_what_the_critic_sees(rng):
 def test_other_integers_are_refused():
     plain, state = small()
     with pytest.raises(ValueError, match="int32"):
-        prepare(plain, state.key, 0, 0, jnp.arange(8), jnp.zeros((8, 8, 8, 1), jnp.int32))
+        prepare(plain, Keys(state.key, 0, 0, jnp.arange(8)), jnp.zeros((8, 8, 8, 1), jnp.int32))
 
 
 def test_the_estimate_takes_bytes(rng):

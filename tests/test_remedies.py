@@ -32,6 +32,7 @@ from wgan_jax.data import tfds as of_tfds
 from wgan_jax.devices import hosts, mesh
 from wgan_jax.experiments import harness
 from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.report import pictures
 from wgan_jax.run import checkpoint, identity, loop
 from wgan_jax.run.resume import Options
 from wgan_jax.run.training import train
@@ -333,12 +334,12 @@ def _(_, monkeypatch, request):
     return message
 
 
-@case("wgan_jax/config.py explains every key")
+@case("wgan_jax/config/settings.py explains every key")
 def _(_, monkeypatch, request):
     capsys = request.getfixturevalue("capsys")
     message = run_command(monkeypatch, capsys, CONFIG, "--config.stpes=3")
     key = read('Did you mean "(.*?)"', message)
-    assert f"c.{key} = " in (ROOT / "wgan_jax" / "config.py").read_text()
+    assert f"c.{key} = " in (ROOT / "wgan_jax" / "config" / "settings.py").read_text()
     assert run_command(monkeypatch, capsys, CONFIG, f"--config.{key}=3") == ""
     return message
 
@@ -382,7 +383,7 @@ def _(_, monkeypatch, __):
 def write_samples(out, images, **changes):
     """Checks where samples are to go, and writes them there, as the command does."""
     sample.check(out, wgan_jax.build(tiny_config(**changes)), len(images))
-    sample.write(images, None, out)
+    pictures.write_examples(images, None, out)
     assert out.exists()
 
 
@@ -667,7 +668,7 @@ def _(tmp_path, _, request):
 
 @case("must be divisible by {} devices{}; {}{}")
 def _(*_):
-    message = told(mesh.check, 12, 1, 8)
+    message = told(mesh.check_shares, 12, 1, 8)
     for size in read(r"(\d+) and (\d+) are the nearest", message):
         mesh.check_shares(int(size), 1, 8)
     for devices in read(r"this one on (\d+) or (\d+) devices", message):

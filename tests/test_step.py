@@ -51,7 +51,7 @@ def small_gan(constraint, optimizer, **changes):
         generator=TanhGenerator(),
         critic=TanhCritic(),
         image_shape=SHAPE,
-        latent_dim=LATENT,
+        prior=wgan_jax.priors.Normal(LATENT),
         generator_optimizer=optimizer(),
         critic_optimizer=optimizer(),
         constraint=constraint,

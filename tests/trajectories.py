@@ -65,7 +65,7 @@ def small(**changes):
         generator=Generator(),
         critic=Critic(),
         image_shape=SHAPE,
-        latent_dim=LATENT,
+        prior=wgan_jax.priors.Normal(LATENT),
         generator_optimizer=adam(),
         critic_optimizer=adam(),
         generator_batch_multiple=2,
@@ -89,7 +89,7 @@ def conditional(kind):
     return small(
         generator=mlp.Generator(SHAPE, width=6, depth=1, num_classes=4),
         critic=mlp.Critic(width=8, depth=1, conditioning=kind, num_classes=4),
-        num_classes=4,
+        prior=wgan_jax.priors.Normal(LATENT, 4),
     )
 
 

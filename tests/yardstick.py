@@ -72,7 +72,7 @@ def walk(config: ConfigDict, gan: wgan_jax.Gan, state: wgan_jax.TrainState, kind
         return np.random.default_rng(int(number)).permutation(size)
 
     if name == "order":
-        step = make_train_step(gan, placement=Placement(numbers=lambda size: jnp.asarray(order(size))))
+        step = make_train_step(gan, placement=Placement(example_index=lambda size: jnp.asarray(order(size))))
     compiled = devices.compile(step, (None, 1))
     steps = max(STEPS)
     rows = batches.dataset(source(config), gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=steps)

@@ -5,11 +5,12 @@ from types import ModuleType
 
 from wgan_jax.config import build
 from wgan_jax.errors import UserError
-from wgan_jax.method import draws, games
+from wgan_jax.method import constraints, draws, games, heads, objectives, priors
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.lipschitz import clip_weights, gradient_penalty
+from wgan_jax.method.player import Player
 from wgan_jax.method.sampling import sample
-from wgan_jax.method.state import Player, TrainState, init_state, named_arrays
+from wgan_jax.method.state import TrainState, init_state, named_arrays
 from wgan_jax.method.step import make_train_step
 from wgan_jax.run.checkpoint import restore
 from wgan_jax.version import __version__
@@ -22,12 +23,16 @@ __all__ = [
     "__version__",
     "build",
     "clip_weights",
+    "constraints",
     "draws",
     "games",
     "gradient_penalty",
+    "heads",
     "init_state",
     "make_train_step",
     "named_arrays",
+    "objectives",
+    "priors",
     "restore",
     "sample",
 ]

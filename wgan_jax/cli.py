@@ -90,7 +90,7 @@ def _parse(argv: list[str]) -> list[str]:
     except flags.Error as error:
         fail(one_line(error))
     except (AttributeError, KeyError) as error:
-        fail(f"--config: unknown key {one_line(error)}; wgan_jax/config.py explains every key")
+        fail(f"--config: unknown key {one_line(error)}; wgan_jax/config/settings.py explains every key")
     except Exception as error:
         # A config file is the user's Python: whatever it raises is a mistake to mend there.
         fail(f"--config: {type(error).__name__}: {one_line(error)}")

@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 from wgan_jax.config import optimizers
 from wgan_jax.config.check import check
 from wgan_jax.data.kinds import image_shape, num_classes
-from wgan_jax.method import constraints, games
+from wgan_jax.method import constraints, games, heads
 from wgan_jax.method.gan import Gan
+from wgan_jax.method.priors import Normal
 from wgan_jax.method.schedule import CriticSchedule
 from wgan_jax.networks import dcgan, mlp, resnet
 
@@ -24,7 +25,7 @@ def build(config: ConfigDict) -> Gan:
         generator=_generator(config),
         critic=_critic(config),
         image_shape=image_shape(config),
-        latent_dim=config.latent_dim,
+        prior=Normal(config.latent_dim, num_classes(config)),
         generator_optimizer=optimizers.build(config.generator.optimizer, config.steps),
         critic_optimizer=optimizers.build(config.critic.optimizer, config.steps),
         game=games.GAMES[config.game],
@@ -34,9 +35,7 @@ def build(config: ConfigDict) -> Gan:
         ema_decay=config.ema_decay,
         dequantise=config.data.dequantise,
         flip=config.data.flip,
-        num_classes=num_classes(config),
-        critic_class_weight=config.conditional.critic_weight,
-        generator_class_weight=config.conditional.generator_weight,
+        heads=(heads.classes(config.conditional.critic_weight, config.conditional.generator_weight),),
         matmul_precision=config.matmul_precision,
     )
 

@@ -103,7 +103,7 @@ def _nearest_key(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1) or [
         by_name[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1)
     ]
-    return f"did you mean {close[0]}?" if close else "wgan_jax/config.py explains every key"
+    return f"did you mean {close[0]}?" if close else "wgan_jax/config/settings.py explains every key"
 
 
 def check(config: ConfigDict) -> None:

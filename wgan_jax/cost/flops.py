@@ -32,7 +32,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
-from wgan_jax.method.gan import Gan
+from wgan_jax.method import priors
+from wgan_jax.method.condition import UNCONDITIONAL, Condition
+from wgan_jax.method.draws import Keys
+from wgan_jax.method.gan import Gan, call, initialize
 from wgan_jax.networks.convolution import Conv, ConvTranspose
 from wgan_jax.networks.resnet import ResampledConv
 
@@ -47,13 +50,13 @@ class Layer(NamedTuple):
     """Whether its input depends on no parameter, so that nobody needs the loss's gradient by it."""
 
 
-def layers(module: nn.Module, x: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStruct | None = None) -> list[Layer]:
-    """Returns the products of a network on input `[1, ...]`, and `label [1]` if it has classes, in their order."""
+def layers(network: nn.Module, x: jax.ShapeDtypeStruct, condition: Condition = UNCONDITIONAL) -> list[Layer]:
+    """Returns the products of a network on input `[1, ...]` under a condition, in their order."""
     found: list[tuple[str, int]] = []
     given: list[jax.Array] = []
 
-    def record(call, args, kwargs, context):
-        output = call(*args, **kwargs)
+    def record(method, args, kwargs, context):
+        output = method(*args, **kwargs)
         if context.method_name == "__call__" and isinstance(
             context.module, nn.Dense | Conv | ConvTranspose | ResampledConv
         ):
@@ -62,17 +65,18 @@ def layers(module: nn.Module, x: jax.ShapeDtypeStruct, label: jax.ShapeDtypeStru
             given.append(args[0])
         return output
 
-    def inputs(params, x, label):
+    def inputs(params, x, condition):
         found.clear()
         given.clear()
         with nn.intercept_methods(record):
-            module.apply(others | {"params": params}, x, label, train=True, mutable=True)
+            call(network, others | {"params": params}, x, condition, train=True)
         return given
 
-    others = jax.eval_shape(lambda key, *of: module.init(key, *of, train=True), jax.random.key(0), x, label)
+    key = jax.random.key(0)
+    others = jax.eval_shape(lambda key, *of: initialize(network, key, *of), key, x, condition)
     params = others.pop("params")
     others = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), others)
-    trained = _depend(jax.make_jaxpr(inputs)(params, x, label), len(jax.tree.leaves(params)))
+    trained = _depend(jax.make_jaxpr(inputs)(params, x, condition), len(jax.tree.leaves(params)))
     return [Layer(name, flops, not after) for (name, flops), after in zip(found, trained, strict=True)]
 
 
@@ -108,10 +112,9 @@ def _curved(gan: Gan) -> bool:
 
 def of_step(gan: Gan, batch_size: int, n_critic: int) -> int:
     """Floating point operations of one generator iteration with `n_critic` critic updates of `batch_size` examples."""
-    latents = jax.ShapeDtypeStruct((1, gan.latent_dim), jnp.float32)
     images = jax.ShapeDtypeStruct((1, *gan.image_shape), jnp.float32)
-    label = jax.ShapeDtypeStruct((1,), jnp.int32) if gan.num_classes else None
-    generator, critic = layers(gan.generator, latents, label), layers(gan.critic, images, label)
+    latents, condition = jax.eval_shape(lambda: priors.zeros(gan.prior, 1))
+    generator, critic = layers(gan.generator, latents, condition), layers(gan.critic, images, condition)
     G, C = (sum(layer.flops for layer in network) for network in (generator, critic))
     G1, C1 = (sum(layer.flops for layer in network if layer.first) for network in (generator, critic))
     penalty = 4 * C + (2 * C - C1 if _curved(gan) else 0)
@@ -123,6 +126,6 @@ def of_step(gan: Gan, batch_size: int, n_critic: int) -> int:
 def _penalised(gan: Gan) -> bool:
     """Whether the constraint takes the critic's gradient at interpolates."""
     x = jax.ShapeDtypeStruct((2, *gan.image_shape), jnp.float32)
-    epsilon = jax.ShapeDtypeStruct((2,), jnp.float32)
-    sums = jax.eval_shape(lambda x, e: gan.constraint.loss(lambda x: x.sum(range(1, x.ndim)), x, x, e)[1], x, epsilon)
-    return "gradient_penalty" in sums
+    keys = Keys(jax.random.key(0), 0, 0, jnp.arange(2))
+    linear = lambda x: x.sum(range(1, x.ndim))  # noqa: E731
+    return "gradient_penalty" in jax.eval_shape(lambda x: gan.constraint.loss(linear, x, x, keys)[1], x)

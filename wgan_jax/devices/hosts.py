@@ -19,27 +19,27 @@ from jax.experimental import multihost_utils
 from wgan_jax.errors import UserError
 
 HEARTBEAT = 30
-"""Seconds without a sign of life after which a host counts as dead."""
+"""Seconds without a heartbeat after which a host counts as dead."""
 GRACE = 2
-"""Seconds for which the first host outlives its own error."""
+"""Seconds for which the first host waits after its own error, so that the others can report theirs."""
 LAST_WORDS = 3_600
-"""Seconds that hosts, when they are done, wait for one that still writes."""
+"""Seconds for which hosts that are done wait for one that still writes."""
 
 T = TypeVar("T")
 
 
 def initialize(address: str | None = None, count: int | None = None, index: int | None = None) -> None:
-    """Joins this process with those of the other hosts; to be called before anything touches a device.
+    """Joins this process with those of the other hosts. It must be called before anything touches a device.
 
-    On Cloud TPU and under Slurm, JAX finds the others by itself. Where there are none, nothing happens.
+    On Cloud TPU and under Slurm, JAX finds the others by itself. If there are none, nothing happens.
 
     Args:
       address: `host:port` of the first process, which the others can reach.
-      count: of the processes.
-      index: of this one, from 0.
+      count: number of processes.
+      index: number of this process, from 0.
 
     Raises:
-      UserError: if only some are given, or the others cannot be reached.
+      UserError: if only some of the arguments are given, or the others cannot be reached.
     """
     given = (address, count, index)
     if any(x is not None for x in given) and None in given:
@@ -90,16 +90,17 @@ def from_first(tree: T, digest: bytes) -> T:
 
 
 def is_key(x: Any) -> bool:
+    """Tells whether an array holds random keys."""
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def plain(tree: T) -> T:
-    """Numpy's arrays, with keys as their numbers."""
+    """Returns a tree as numpy arrays, with keys as the numbers they are made of."""
     return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
 
 
 def with_keys(tree: T, like: T) -> T:
-    """Numbers as keys again, where another tree has keys."""
+    """Returns a tree with numbers turned into keys wherever another tree has keys."""
     return jax.tree.map(
         lambda new, old: jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if is_key(old) else new,
         tree,
@@ -108,22 +109,22 @@ def with_keys(tree: T, like: T) -> T:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every host has come to the same line."""
+    """Waits until every host has come to the same line."""
     if count() > 1:
         multihost_utils.sync_global_devices(what)
 
 
 def asked_to_stop(number: int) -> bool:
-    """Whether the hosts end the run here, because one of them was asked to by SIGTERM: they agree on the iteration.
+    """Tells whether all hosts end the run here, because one of them got SIGTERM. They agree on the iteration.
 
-    To be called by every host with 0, 1, 2, …, between iterations.
+    Every host must call it with 0, 1, 2, …, between iterations.
     """
     return multihost_utils.reached_preemption_sync_point(number)
 
 
 @contextmanager
 def lost_hosts() -> Iterator[None]:
-    """Turns what the other hosts' silence makes of a computation into one clear `UserError`."""
+    """Turns the error that JAX raises when another host is gone into a one-line `UserError`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -137,7 +138,7 @@ def lost_hosts() -> Iterator[None]:
 
 @contextmanager
 def leaving_no_host_behind() -> Iterator[None]:
-    """Ends this process at an error without waiting for the other hosts, which then end too."""
+    """Ends this process at an error without waiting for the other hosts, which then end as well."""
     try:
         yield
     except Exception as error:

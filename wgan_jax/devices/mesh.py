@@ -1,16 +1,17 @@
-"""Where a run's arrays live: one device, all devices of a host, or those of many hosts.
+"""Where the arrays of a run live: on one device, on all devices of a host, or on the devices of many hosts.
 
-The step knows nothing of it but where its examples are (`step.Placement`): every device has its own rows of each
-batch and draws for those rows alone, all of them hold the same state, and what they exchange are sums, each once: of
-gradients, of metrics, and of a batch normalization's moments. So one device, eight, or two hosts, if they multiply in
-one precision (`config.matmul_precision`), compute the same sums in other orders; `jit` and `pmap` on the same devices
-give the same bits. Another order rounds otherwise, and in a GAN's training such differences grow, on one device too:
-eight come as far from one as one comes from itself with its batch cut into microbatches. A network of your own that
-mixes examples must do so over its attribute `axis_name`, as `networks.layers.Norm` does.
+The step only knows which examples are here (`method.placement.Placement`). Every device has its own rows of each batch
+and makes the draws for those rows alone. All devices hold the same state. They exchange only sums, each of them once:
+sums of gradients, of metrics, and of the moments of a batch normalization. So one device, eight devices or two hosts
+compute the same sums in other orders, if they multiply in the same precision (`config.matmul_precision`). `jit` and
+`pmap` on the same devices give the same bits. Another order rounds differently, and in the training of a GAN such
+differences grow, on a single device too: eight devices differ from one by as much as one device differs from itself
+when its batch is cut into microbatches. A network of your own that mixes examples must do so over its attribute
+`axis_name`, as `networks.layers.Norm` does.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import flax.linen as nn
@@ -19,28 +20,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from wgan_jax.data import Examples
 from wgan_jax.devices import hosts
 from wgan_jax.devices.hosts import is_key, plain, with_keys
 from wgan_jax.errors import UserError, multiples
 from wgan_jax.method.batch import Batch
 from wgan_jax.method.gan import Gan
-from wgan_jax.method.placement import IN_HAND, Placement
+from wgan_jax.method.placement import WHOLE_BATCH, Placement
 from wgan_jax.method.state import TrainState
 from wgan_jax.method.step import TrainStep, make_train_step
 
 AXIS = "data"
-"""The mesh's one axis, and that of `pmap`: examples."""
+"""Name of the one axis of the mesh and of `pmap`, along which examples lie."""
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """How devices share a run.
+    """The devices that share a run.
 
-    The i-th of D devices has the i-th part of each batch's examples; those of one host are neighbours, so a host
-    needs its own rows alone.
+    The i-th of D devices has the i-th part of each batch. The devices of one host are neighbours, so a host needs only
+    its own rows.
     """
 
     devices: tuple[jax.Device, ...]
@@ -49,7 +49,7 @@ class Parallel:
 
     @property
     def mesh(self) -> Mesh:
-        """All devices. Sums go over all of them, so their order in the machine does not matter."""
+        """Mesh of all devices. Sums go over all of them, so their order in the machine does not matter."""
         return Mesh(np.array(self.devices), (AXIS,))
 
     @property
@@ -58,7 +58,7 @@ class Parallel:
 
     @classmethod
     def from_devices(cls, batch_size: int, *, microbatches: int = 1, mode: str = "jit") -> "Parallel":
-        """Returns how all devices share batches of a size.
+        """Returns all devices of all hosts, to share batches of this size.
 
         Raises:
           UserError: if they cannot share them evenly.
@@ -68,23 +68,23 @@ class Parallel:
         return cls(tuple(devices), mode)
 
     def train_step(self, gan: Gan, *, microbatches: int = 1, unroll: bool = False) -> TrainStep:
-        """The pure step, to be compiled with `compile`."""
-        placement = IN_HAND
+        """Returns the pure step, to be compiled with `compile`."""
+        placement = WHOLE_BATCH
         if not self._one:
             gan = dataclasses.replace(gan, generator=_named(gan.generator), critic=_named(gan.critic))
             placement = Placement(
-                numbers=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
+                example_index=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
                 mean=lambda tree: jax.lax.pmean(tree, AXIS),
             )
         return make_train_step(gan, placement=placement, microbatches=microbatches, unroll=unroll)
 
     def compile(self, function: Callable[..., Any], examples: Sequence[int | None], donate: bool = False) -> Any:
-        """A function of several arguments, compiled for all devices; its results are on each of them.
+        """Compiles a function for all devices; its results are on each of them.
 
         Args:
-          function: of a state, a batch, and perhaps more; made of a step of `train_step`.
-          examples: of each argument the axis of its examples, or None if it is the same on all devices.
-          donate: give the first argument away.
+          function: function of a state, a batch, and perhaps more, made of a step from `train_step`.
+          examples: axis of the examples in each argument, or None for an argument that is the same on all devices.
+          donate: whether the memory of the first argument is reused, so that the argument is lost.
         """
         donated = (0,) if donate else ()
         if self.mode == "pmap":
@@ -102,8 +102,8 @@ class Parallel:
             )
         return jax.jit(function, donate_argnums=donated)
 
-    def place(self, rows: Examples, axis: int) -> Batch:
-        """This host's rows of a batch, with the examples along `axis`, as its part of the global batch."""
+    def place(self, rows: Mapping[str, np.ndarray], axis: int) -> Batch:
+        """Puts this host's rows of a batch, with examples along `axis`, on its devices, as part of the global batch."""
         spec = _rows(axis)
         if self.mode == "jit":
             sharding = NamedSharding(self.mesh, spec)
@@ -113,14 +113,14 @@ class Parallel:
         return jax.device_put(apart, NamedSharding(local, spec))
 
     def replicate(self, state: TrainState) -> TrainState:
-        """The state on every device. All hosts must have the same one."""
+        """Copies the state to every device. All hosts must have the same one."""
         if self.mode == "pmap" or hosts.count() == 1:
             return jax.device_put(state, NamedSharding(self.mesh.local_mesh, PartitionSpec()))
         whole = NamedSharding(self.mesh, PartitionSpec())
         return with_keys(jax.tree.map(lambda x: jax.make_array_from_process_local_data(whole, x), plain(state)), state)
 
     def shares(self, state: TrainState) -> TrainState:
-        """The state as a checkpointer takes it: of several hosts, each writes its share of one state."""
+        """Returns the state in the form that a checkpointer takes. With several hosts, each writes its share of it."""
         if hosts.count() == 1:
             return local(state)
         if self.mode == "jit":
@@ -150,15 +150,15 @@ def check_shares(batch_size: int, microbatches: int, devices: int) -> None:
 
 
 def local(tree: T) -> T:
-    """Arrays that are the same on all devices, on this host's first one; nothing is copied."""
+    """Returns arrays that are the same on all devices as they are on this host's first one. Nothing is copied."""
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def _rows(axis: int | None) -> PartitionSpec:
-    """Examples along an axis, each device with its own; or the same everywhere."""
+    """Returns how an argument is spread: each device has its own examples along an axis, or all have the same."""
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS)
 
 
 def _named(network: nn.Module) -> nn.Module:
-    """A network whose batch normalizations share their moments; one without an `axis_name` has none."""
+    """Returns the network with batch normalizations that share their moments, if it has an `axis_name`."""
     return network.clone(axis_name=AXIS) if hasattr(network, "axis_name") else network

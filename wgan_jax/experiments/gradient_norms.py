@@ -28,10 +28,11 @@ from ml_collections import ConfigDict
 from wgan_jax import data
 from wgan_jax.config import build
 from wgan_jax.experiments import harness, setups
-from wgan_jax.method import draws, lipschitz
+from wgan_jax.method import lipschitz
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.state import TrainState, init_state
 from wgan_jax.method.step import make_train_step
+from wgan_jax.metrics.estimate import make_fakes
 from wgan_jax.report import pictures
 
 
@@ -144,8 +145,7 @@ def activation_gradients(gan: Gan) -> Callable[[TrainState, jax.Array], dict[str
     """
 
     def norms(state: TrainState, real: jax.Array) -> dict[str, jax.Array]:
-        latents = draws.held_out_latents(state.key, state.step, jnp.arange(len(real)), gan.latent_dim)
-        x = jnp.concatenate([real, jnp.asarray(gan.generator.apply(state.generator.variables, latents))])
+        x = jnp.concatenate([real, make_fakes(gan, len(real))(state)])
 
         def loss(added: dict[str, jax.Array]) -> jax.Array:
             def add(dense: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -154,7 +154,7 @@ def activation_gradients(gan: Gan) -> Callable[[TrainState, jax.Array], dict[str
                 return dense(*args, **kwargs)
 
             with nn.intercept_methods(add):
-                scores = jnp.asarray(gan.critic.apply(state.critic.variables, x))
+                scores = gan.score(state.critic, x).value
             return gan.game.critic_loss(*jnp.split(scores, 2))
 
         params = state.critic.params
@@ -169,9 +169,8 @@ def critic_slope(gan: Gan) -> Callable[[TrainState, jax.Array], jax.Array]:
     """A pure `(state, real) -> []`: the mean norm of the score's gradient, half way from real points to fakes."""
 
     def slope(state: TrainState, real: jax.Array) -> jax.Array:
-        latents = draws.held_out_latents(state.key, state.step, jnp.arange(len(real)), gan.latent_dim)
-        fake = jnp.asarray(gan.generator.apply(state.generator.variables, latents))
-        critic = lambda x: jnp.asarray(gan.critic.apply(state.critic.variables, x))  # noqa: E731
+        fake = make_fakes(gan, len(real))(state)
+        critic = lambda x: gan.score(state.critic, x).value  # noqa: E731
         return jnp.mean(lipschitz.gradient_norms(critic, (real + fake) / 2))
 
     return slope

@@ -134,7 +134,7 @@ def standard_error(gan: Gan, state: TrainState, *sets: np.ndarray) -> float:
 
     The fakes of two estimates are the same, so that the gap between them is this difference.
     """
-    scores = [np.asarray(gan.critic.apply(state.critic.variables, batch.to_range(group))) for x in sets for group in x]
+    scores = [np.asarray(gan.score(state.critic, batch.to_range(group)).value) for x in sets for group in x]
     split = len(sets[0])
     parts = (np.concatenate(scores[:split]), np.concatenate(scores[split:]))
     return float(np.sqrt(sum(part.var(ddof=1) / part.size for part in parts)))

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 from wgan_jax.config import build
 from wgan_jax.data.arrays import ArraySource
 from wgan_jax.experiments import harness, setups
+from wgan_jax.method.priors import Normal
 from wgan_jax.method.schedule import CriticSchedule
 from wgan_jax.method.state import TrainState, init_state
 from wgan_jax.method.step import make_train_step
@@ -164,7 +165,7 @@ def at_fixed(settings: Settings, game: str) -> list[float]:
 
     def estimate(state: TrainState, theta: jax.Array) -> jax.Array:
         real, fake = (jnp.stack([jnp.full_like(height, x), height], axis=1) for x in (0.0, theta))
-        scores = (jnp.asarray(gan.critic.apply(state.critic.variables, x)) for x in (real, fake))
+        scores = (gan.score(state.critic, x).value for x in (real, fake))
         return gan.game.estimate(*scores)
 
     return jax.vmap(estimate)(end, jnp.array(THETAS)).tolist()
@@ -178,7 +179,8 @@ def descend(settings: Settings, game: str) -> list[float]:
     config.generator.optimizer.learning_rate = settings.rate
     config.generator.optimizer.schedule = "linear"
     schedule = CriticSchedule(config.n_critic, max(settings.updates, config.n_critic), warmup_steps=1, warmup_every=0)
-    gan = dataclasses.replace(setups.playing(build(config), game), generator=Line(), latent_dim=1, schedule=schedule)
+    gan = setups.playing(build(config), game)
+    gan = dataclasses.replace(gan, generator=Line(), prior=Normal(1), schedule=schedule)
     state = with_theta(init_state(gan, jax.random.key(settings.seed)), jnp.float32(settings.start))
     run = setups.states(make_train_step(gan), state, real_line(), config=config, every=1, schedule=gan.schedule)
     return [settings.start, *(float(state.generator.params["theta"]) for state, _ in run)]

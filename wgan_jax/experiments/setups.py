@@ -18,6 +18,7 @@ from wgan_jax.data.arrays import ArraySource
 from wgan_jax.method import constraints, games
 from wgan_jax.method.constraints import Metrics
 from wgan_jax.method.gan import Gan
+from wgan_jax.method.priors import Normal
 from wgan_jax.method.schedule import CriticSchedule, segments
 from wgan_jax.method.state import TrainState
 from wgan_jax.method.step import TrainStep, repeat
@@ -141,8 +142,7 @@ def against(gan: Gan, generator: nn.Module, latent_dim: int, num_classes: int = 
     return dataclasses.replace(
         gan,
         generator=generator,
-        latent_dim=latent_dim,
-        num_classes=num_classes,
+        prior=Normal(latent_dim, num_classes),
         generator_optimizer=optax.set_to_zero(),
         ema_decay=0.0,
     )

@@ -26,7 +26,7 @@ from scipy.spatial.distance import cdist
 from wgan_jax import data
 from wgan_jax.config import build
 from wgan_jax.experiments import harness, setups
-from wgan_jax.method import draws
+from wgan_jax.method.draws import Keys, Stream
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.state import TrainState, init_state
 from wgan_jax.method.step import make_train_step
@@ -137,10 +137,10 @@ def train(settings: Settings, name: str, kind: str) -> tuple[Gan, TrainState]:
 def sample(settings: Settings, gan: Gan, state: TrainState, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Held-out real points, and fresh perturbed ones, `[points, 2]` each."""
     real = data.load(setups.toy_config(name, width=1), "held_out").read(np.arange(settings.points))["image"]
-    index = jnp.arange(settings.points)
-    latents = draws.sample_latents(state.key, index, gan.latent_dim)
-    points = draws.sample_labels(state.key, index, gan.num_classes)
-    return real, np.asarray(gan.generator.apply(state.generator.variables, latents, points))
+    keys = Keys(state.key, 0, 0, jnp.arange(settings.points))
+    points = gan.prior.classes(keys.of(Stream.SAMPLE_LABELS))
+    drawn = gan.prior.draw(keys.of(Stream.SAMPLE_LATENTS), points)
+    return real, np.asarray(gan.generate(state.generator.variables, *drawn).value)
 
 
 def measure(gan: Gan, state: TrainState, real: np.ndarray, fake: np.ndarray, exact: float) -> dict[str, float]:
@@ -149,7 +149,7 @@ def measure(gan: Gan, state: TrainState, real: np.ndarray, fake: np.ndarray, exa
     K is the largest slope between a real and a generated point; duality needs no others: the estimate is at most
     K times the distance.
     """
-    scores = [np.asarray(gan.critic.apply(state.critic.variables, x), np.float64) for x in (real, fake)]
+    scores = [np.asarray(gan.score(state.critic, jnp.asarray(x)).value, np.float64) for x in (real, fake)]
     constant = float((np.abs(np.subtract.outer(*scores)) / cdist(real, fake)).max())
     estimate = float(gan.game.estimate(*map(jnp.asarray, scores)))
     return {

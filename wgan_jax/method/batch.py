@@ -1,6 +1,6 @@
-"""From bytes to what a critic sees: range, dequantisation, flips and crops.
+"""Turns a batch of bytes into what a critic sees: its range, dequantisation and flips.
 
-Pure functions of images `[..., H, W, C]`, numpy's or JAX's; what is random comes in as an argument.
+These are pure functions of images `[..., H, W, C]`, which may be numpy's or JAX's. Random numbers are arguments.
 """
 
 from typing import TypeVar
@@ -14,13 +14,13 @@ from wgan_jax.method.gan import Gan
 
 Batch = dict[str, jax.Array]
 Label = jax.Array | None
-"""Classes `[B]` int32; None where they do not count."""
+"""Classes `[B]` int32, or None for an unconditional GAN."""
 
 Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 def to_range(images: Array) -> Array:
-    """uint8 to float32 in [−1, 1], `x / 127.5 − 1`; floats stay as they are.
+    """Converts uint8 to float32 in [−1, 1] by `x / 127.5 − 1`. Floats stay as they are.
 
     Raises:
       ValueError: if the images are other integers.
@@ -33,22 +33,22 @@ def to_range(images: Array) -> Array:
 
 
 def dequantise(images: Array, noise: Array) -> Array:
-    """uint8 to float32 in [−1, 1], `2(x / 256 − ½) + noise`, with noise U(0, 1/128) of the images' shape.
+    """Converts uint8 to float32 in [−1, 1] by `2(x / 256 − ½) + noise`, with noise U(0, 1/128) of the images' shape.
 
-    Every byte becomes an interval of the width that lies between two bytes, as in WGAN-GP's CIFAR-10 code
+    Every byte becomes an interval as wide as the step between two bytes, as in WGAN-GP's CIFAR-10 code
     (arXiv 1704.00028, `gan_cifar_resnet.py`).
     """
     return 2 * (images.astype(np.float32) / 256 - 0.5) + noise
 
 
 def flip(images: Array, flipped: Array) -> Array:
-    """Images `[B, H, W, C]`, left and right exchanged where `flipped [B]` is true."""
+    """Exchanges left and right in the images `[B, H, W, C]` for which `flipped [B]` is true."""
     where = jnp.where if isinstance(images, jax.Array) else np.where
     return where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
 def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
-    """Images in [−1, 1] to bytes of the same shape, rounded to the nearest of 256 levels.
+    """Converts images in [−1, 1] to bytes of the same shape, rounded to the nearest of 256 levels.
 
     WGAN-GP's code rounds down: `floor(255.99 / 2 · (x + 1))`, in some scripts `floor(255 / 2 · (x + 1))`.
     """
@@ -56,10 +56,10 @@ def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
 
 
 def labels(gan: Gan, batch: Batch) -> Label:
-    """The classes of a batch's images; None for a GAN that is not conditional.
+    """Returns the classes of a batch's images, or None for an unconditional GAN.
 
     Raises:
-      ValueError: if a conditional one's batch has none.
+      ValueError: if the GAN is conditional and the batch has no classes.
     """
     if not gan.num_classes:
         return None
@@ -70,25 +70,30 @@ def labels(gan: Gan, batch: Batch) -> Label:
 
 
 def batch_shapes(gan: Gan, n_critic: int, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of a batch of floats."""
+    """Returns the shapes and types of a batch whose images are floats."""
     shapes = {"image": jax.ShapeDtypeStruct((n_critic, batch_size, *gan.image_shape), jnp.float32)}
     if gan.num_classes:
         shapes["label"] = jax.ShapeDtypeStruct((n_critic, batch_size), jnp.int32)
     return shapes
 
 
-def prepare(
-    gan: Gan, key: jax.Array, step: draws.Integer, update: draws.Integer, index: jax.Array, real: jax.Array
-) -> jax.Array:
-    """The real examples of a critic update `[B, *image_shape]` as the critic sees them, float32.
+def prepare(gan: Gan, keys: draws.Keys, real: jax.Array) -> jax.Array:
+    """Returns the real examples of a critic update as the critic sees them, `[B, *image_shape]` float32.
 
-    Bytes are brought to [−1, 1], dequantised and flipped as the GAN has it; floats stay as they are. `index [B]` has
-    the examples' numbers in the global batch.
+    Bytes are brought to [−1, 1], and dequantised and flipped if the GAN says so. Floats stay as they are.
+
+    Args:
+      gan: what to compute.
+      keys: of these examples in this update.
+      real: `[B, *image_shape]`, uint8, or float32 in [−1, 1].
+
+    Raises:
+      ValueError: if the images are other integers than uint8.
     """
     if real.dtype != jnp.uint8:
         return to_range(real)
     if gan.dequantise:
-        real = dequantise(real, draws.dequantisation(key, step, update, index, real.shape[1:]))
+        real = dequantise(real, draws.dequantisation(*keys, real.shape[1:]))
     if gan.flip:
-        real = flip(real, draws.flips(key, step, update, index))
+        real = flip(real, draws.flips(*keys))
     return to_range(real)

@@ -1,4 +1,4 @@
-"""What a critic's update is given to stay Lipschitz: a term of its loss, and projections of its parameters."""
+"""Ways to keep the critic Lipschitz: a further term of its loss, a change of its weights, or a projection of them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,42 +6,103 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.method import lipschitz
+from wgan_jax.method import draws, lipschitz
+from wgan_jax.method.draws import Keys
+from wgan_jax.method.games import Metrics
 
 Params = Any
-Metrics = dict[str, jax.Array]
+State = Any
 CriticFn = Callable[[jax.Array], jax.Array]
 
 
-def no_loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, Metrics]:
-    """Adds nothing to the critic's loss."""
-    del critic_fn, real, fake, epsilon
+def no_state(params: Params, key: jax.Array) -> State:
+    """Returns the state of a constraint that has none."""
+    del params, key
+    return ()
+
+
+def same_weights(params: Params, state: State) -> tuple[Params, State]:
+    """Returns the parameters and the state as they are."""
+    return params, state
+
+
+def no_loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
+    """Returns a term of 0 and no metrics."""
+    del critic_fn, real, fake, keys
     return jnp.zeros(()), {}
 
 
 def no_projection(params: Params) -> tuple[Params, Metrics]:
-    """Leaves the parameters as they are."""
+    """Returns the parameters as they are."""
     return params, {}
 
 
 class Constraint(NamedTuple):
-    """Three functions; each may be replaced by one's own."""
+    """Five pure functions, of which a constraint has those that it needs. `chain` joins several constraints."""
 
-    loss: Callable[[CriticFn, jax.Array, jax.Array, jax.Array], tuple[jax.Array, Metrics]] = no_loss
-    """`(critic_fn, real [B, ...], fake [B, ...], epsilon [B]) -> (term of the critic's loss [], metrics)`"""
+    init: Callable[[Params, jax.Array], State] = no_state
+    """`(params, key) -> state`, once for a run."""
+    weights: Callable[[Params, State], tuple[Params, State]] = same_weights
+    """`(params, state) -> (weights, state)`: what the critic computes with in every pass, differentiable by `params`.
+
+    The new state is kept once for each critic update. In all other passes, such as the generator's, it is dropped.
+    """
+    loss: Callable[[CriticFn, jax.Array, jax.Array, Keys], tuple[jax.Array, Metrics]] = no_loss
+    """`(critic_fn, real [B, ...], fake [B, ...], keys) -> (term of the critic's loss [], metrics)`.
+
+    `critic_fn` maps `[B, ...]` to scores `[B]`. What the term draws, it draws from `keys`.
+    """
     before: Callable[[Params], tuple[Params, Metrics]] = no_projection
     """`params -> (params, metrics)`, before the critic's gradient is taken."""
-    after: Callable[[Params], tuple[Params, Metrics]] = no_projection
+    project: Callable[[Params], tuple[Params, Metrics]] = no_projection
     """`params -> (params, metrics)`, after the optimizer's update."""
 
 
+def chain(*constraints: Constraint) -> Constraint:
+    """Returns several constraints as one: weights and projections in this order, and the sum of the terms."""
+    if len(constraints) == 1:
+        return constraints[0]
+
+    def init(params: Params, key: jax.Array) -> State:
+        keys = jax.random.split(key, len(constraints))
+        return tuple(c.init(params, key) for c, key in zip(constraints, keys, strict=True))
+
+    def weights(params: Params, state: State) -> tuple[Params, State]:
+        states = []
+        for constraint, old in zip(constraints, state, strict=True):
+            params, new = constraint.weights(params, old)
+            states.append(new)
+        return params, tuple(states)
+
+    def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
+        total, metrics = no_loss(critic_fn, real, fake, keys)
+        for constraint in constraints:
+            term, more = constraint.loss(critic_fn, real, fake, keys)
+            total, metrics = total + term, metrics | more
+        return total, metrics
+
+    def in_turn(projections: list[Callable[[Params], tuple[Params, Metrics]]]) -> Callable[[Params], Any]:
+        def project(params: Params) -> tuple[Params, Metrics]:
+            metrics: Metrics = {}
+            for one in projections:
+                params, more = one(params)
+                metrics |= more
+            return params, metrics
+
+        return project
+
+    before, project = in_turn([c.before for c in constraints]), in_turn([c.project for c in constraints])
+    return Constraint(init, weights, loss, before, project)
+
+
 def gradient_penalty(weight: float = 10.0, *, target: float = 1.0, one_sided: bool = False) -> Constraint:
-    """`λ · mean((‖∇ critic(x̂)‖₂ − target)²)` in the critic's loss (arXiv 1704.00028 eq. 3).
+    """Returns `λ · mean((‖∇ critic(x̂)‖₂ − target)²)` as a term of the critic's loss (arXiv 1704.00028 eq. 3).
 
     Metrics: `gradient_penalty` (without λ) and `gradient_norm`, the mean over the interpolates.
     """
 
-    def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, Metrics]:
+    def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
+        epsilon = draws.epsilon(*keys)
         norms = lipschitz.gradient_norms(critic_fn, lipschitz.interpolate(real, fake, epsilon))
         penalty = lipschitz.penalty(norms, target=target, one_sided=one_sided)
         return weight * penalty, {"gradient_penalty": penalty, "gradient_norm": jnp.mean(norms)}
@@ -50,7 +111,7 @@ def gradient_penalty(weight: float = 10.0, *, target: float = 1.0, one_sided: bo
 
 
 def clip(bound: float = 0.01, *, order: str = "after") -> Constraint:
-    """Weight clipping (arXiv 1701.07875), after each update as in the paper, or before it.
+    """Returns weight clipping (arXiv 1701.07875), after each update as in the paper, or before it.
 
     WGAN's first code clips before the update, so its generator sees an unclipped critic.
     Metrics: `clipped_fraction`, the share of the critic's parameters at the bound.
@@ -67,4 +128,4 @@ def clip(bound: float = 0.01, *, order: str = "after") -> Constraint:
             {"clipped_fraction": lipschitz.clipped_fraction(params, bound)},
         )
 
-    return Constraint(after=project) if order == "after" else Constraint(before=project)
+    return Constraint(project=project) if order == "after" else Constraint(before=project)

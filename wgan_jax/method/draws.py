@@ -1,4 +1,4 @@
-"""Randomness of a run: each draw is a function of (key, stream, step, update, example) and of nothing else.
+"""The randomness of a run: each draw is a function of (key, stream, step, update, example) and of nothing else.
 
 A run has one key, `state.key`. The key of one example's draw is that key with four numbers folded in, in this
 order (`jax.random.fold_in`):
@@ -20,6 +20,7 @@ batch draws for those rows alone. An outside program gets the very numbers of an
 """
 
 import enum
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ Integer = int | jax.Array
 
 
 class Stream(enum.IntEnum):
-    """What is drawn. The numbers are part of a run's trajectory: append, never renumber."""
+    """The quantities that are drawn. Their numbers are part of a run's trajectory: append, never renumber."""
 
     CRITIC_LATENTS = 0
     EPSILON = 1
@@ -42,35 +43,54 @@ class Stream(enum.IntEnum):
     HELD_OUT_DEQUANTISATION = 9
     GENERATOR_LABELS = 10
     SAMPLE_LABELS = 11
+    CONSTRAINT_INIT = 12
 
 
 def stream_key(key: jax.Array, stream: Stream) -> jax.Array:
-    """The key of a whole stream, for draws that belong to no step."""
+    """Returns the key of a whole stream, for draws that belong to no step."""
     return jax.random.fold_in(key, int(stream))
 
 
 def example_keys(key: jax.Array, stream: Stream, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
-    """One key per example, `[B]`."""
+    """Returns one key for each example, `[B]`."""
     key = jax.random.fold_in(jax.random.fold_in(stream_key(key, stream), step), update)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
-def _normal(keys: jax.Array, latent_dim: int) -> jax.Array:
+class Keys(NamedTuple):
+    """Keys of some examples in one update: all that their draws depend on, except the stream."""
+
+    key: jax.Array
+    """Key of the run."""
+    step: Integer
+    """Generator iteration."""
+    update: Integer
+    """Critic update of this iteration; 0 for the generator's own."""
+    example: jax.Array
+    """Numbers of the examples in the global batch, `[B]`."""
+
+    def of(self, stream: Stream) -> jax.Array:
+        """Returns one key for each example, `[B]`."""
+        return example_keys(self.key, stream, self.step, self.update, self.example)
+
+
+def normal(keys: jax.Array, latent_dim: int) -> jax.Array:
+    """Draws from N(0, I), one row for each key: `[B] -> [B, latent_dim]` float32."""
     return jax.vmap(lambda key: jax.random.normal(key, (latent_dim,), jnp.float32))(keys)
 
 
 def critic_latents(key: jax.Array, step: Integer, update: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
-    """Latents of the examples that a critic update generates, N(0, I), `[B, latent_dim]` float32."""
-    return _normal(example_keys(key, Stream.CRITIC_LATENTS, step, update, index), latent_dim)
+    """Draws latents of the examples that a critic update generates, N(0, I), `[B, latent_dim]` float32."""
+    return normal(example_keys(key, Stream.CRITIC_LATENTS, step, update, index), latent_dim)
 
 
 def generator_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
-    """Latents of the generator's own update, N(0, I), `[B, latent_dim]` float32."""
-    return _normal(example_keys(key, Stream.GENERATOR_LATENTS, step, 0, index), latent_dim)
+    """Draws latents of the generator's own update, N(0, I), `[B, latent_dim]` float32."""
+    return normal(example_keys(key, Stream.GENERATOR_LATENTS, step, 0, index), latent_dim)
 
 
 def epsilon(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
-    """Where each interpolate lies between its fake (0) and its real (1) end, U[0, 1), `[B]` float32."""
+    """Draws the place of each interpolate between its fake end (0) and its real end (1), U[0, 1), `[B]` float32."""
     keys = example_keys(key, Stream.EPSILON, step, update, index)
     return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
 
@@ -78,12 +98,12 @@ def epsilon(key: jax.Array, step: Integer, update: Integer, index: jax.Array) ->
 def dequantisation(
     key: jax.Array, step: Integer, update: Integer, index: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
-    """What is added to the real examples of a critic update, U[0, 1/128), `[B, *shape]` float32."""
+    """Draws the noise that is added to the real examples of a critic update, U[0, 1/128), `[B, *shape]` float32."""
     return _noise(example_keys(key, Stream.DEQUANTISATION, step, update, index), shape)
 
 
 def held_out_dequantisation(key: jax.Array, step: Integer, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """What is added to the fixed images of an estimate, U[0, 1/128), `[B, *shape]` float32."""
+    """Draws the noise that is added to the fixed images of an estimate, U[0, 1/128), `[B, *shape]` float32."""
     return _noise(example_keys(key, Stream.HELD_OUT_DEQUANTISATION, step, 0, index), shape)
 
 
@@ -92,33 +112,34 @@ def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def flips(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
-    """Which real examples of a critic update are mirrored, each with probability ½, `[B]` bool."""
+    """Draws which real examples of a critic update are mirrored, each with probability ½, `[B]` bool."""
     keys = example_keys(key, Stream.FLIP, step, update, index)
     return jax.vmap(lambda key: jax.random.bernoulli(key))(keys)
 
 
 def held_out_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
-    """Latents of the fakes that an estimate on fixed images sees, N(0, I), `[B, latent_dim]` float32."""
-    return _normal(example_keys(key, Stream.HELD_OUT_LATENTS, step, 0, index), latent_dim)
+    """Draws latents of the fakes in an estimate on fixed images, N(0, I), `[B, latent_dim]` float32."""
+    return normal(example_keys(key, Stream.HELD_OUT_LATENTS, step, 0, index), latent_dim)
 
 
 def sample_latents(key: jax.Array, index: jax.Array, latent_dim: int) -> jax.Array:
-    """Latents of samples outside training, N(0, I), `[B, latent_dim]` float32: the i-th depends on (key, i)."""
-    return _normal(example_keys(key, Stream.SAMPLE_LATENTS, 0, 0, index), latent_dim)
+    """Draws latents of samples outside training, N(0, I), `[B, latent_dim]` float32. Row i depends on (key, i)."""
+    return normal(example_keys(key, Stream.SAMPLE_LATENTS, 0, 0, index), latent_dim)
 
 
 def generator_labels(key: jax.Array, step: Integer, index: jax.Array, num_classes: int) -> jax.Array:
-    """Classes of what the generator's own update generates, uniform in `[0, num_classes)`, `[B]` int32.
+    """Draws the classes of the generator's own update, uniform in `[0, num_classes)`, `[B]` int32.
 
-    What a critic update generates takes the classes of its real examples.
+    In a critic update, generated examples take the classes of the real ones.
     """
-    return _classes(example_keys(key, Stream.GENERATOR_LABELS, step, 0, index), num_classes)
+    return uniform_classes(example_keys(key, Stream.GENERATOR_LABELS, step, 0, index), num_classes)
 
 
 def sample_labels(key: jax.Array, index: jax.Array, num_classes: int) -> jax.Array:
-    """Classes of samples outside training, uniform in `[0, num_classes)`, `[B]` int32: by (key, i) alone."""
-    return _classes(example_keys(key, Stream.SAMPLE_LABELS, 0, 0, index), num_classes)
+    """Draws classes of samples outside training, uniform in `[0, num_classes)`, `[B]` int32, by (key, i) alone."""
+    return uniform_classes(example_keys(key, Stream.SAMPLE_LABELS, 0, 0, index), num_classes)
 
 
-def _classes(keys: jax.Array, num_classes: int) -> jax.Array:
+def uniform_classes(keys: jax.Array, num_classes: int) -> jax.Array:
+    """Draws a class for each key, uniform in `[0, num_classes)`: `[B] -> [B]` int32."""
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, num_classes, jnp.int32))(keys)

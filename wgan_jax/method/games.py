@@ -1,4 +1,4 @@
-"""Objectives of the two players, as pure functions of the critic's scores.
+"""The games: objectives of the two players as pure functions of the critic's scores.
 
 Scores are real numbers of shape `[B]`, one per example: `real` are those of real examples, `fake` those of
 generated ones. Each player minimises its own loss. A `Game` also names what its critic measures: a number
@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import optax
 from jax.nn import softplus
 
+Metrics = dict[str, jax.Array]
+"""Float32 scalars by name."""
+
 
 class Game(NamedTuple):
-    """The losses of both players and the divergence that the critic estimates."""
+    """Losses of both players and the divergence that the critic estimates."""
 
     critic_loss: Callable[[jax.Array, jax.Array], jax.Array]
     """`(real [B], fake [B]) -> []`"""
@@ -24,11 +27,11 @@ class Game(NamedTuple):
     estimate: Callable[[jax.Array, jax.Array], jax.Array]
     """`(real [B], fake [B]) -> []`"""
     estimate_name: str
-    """The estimate's name among a step's metrics."""
+    """Name of the estimate among the metrics of a step."""
 
 
 def wasserstein_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """`mean(real) − mean(fake)`: the Wasserstein-1 distance for an optimal 1-Lipschitz critic.
+    """Returns `mean(real) − mean(fake)`, which is the Wasserstein-1 distance for an optimal 1-Lipschitz critic.
 
     Kantorovich–Rubinstein duality, arXiv 1701.07875 eq. 2. For a critic of Lipschitz constant K it
     estimates K times the distance.
@@ -37,36 +40,36 @@ def wasserstein_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
 
 
 def wasserstein_critic_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """`mean(fake) − mean(real)`, arXiv 1701.07875, Algorithm 1 (the paper ascends its negative)."""
+    """Returns `mean(fake) − mean(real)`, arXiv 1701.07875, Algorithm 1 (the paper ascends its negative)."""
     return -wasserstein_estimate(real, fake)
 
 
 def wasserstein_generator_loss(fake: jax.Array) -> jax.Array:
-    """`−mean(fake)`, arXiv 1701.07875, Algorithm 1."""
+    """Returns `−mean(fake)`, arXiv 1701.07875, Algorithm 1."""
     return -jnp.mean(fake)
 
 
 def minimax_critic_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """`−mean(log D(real)) − mean(log(1 − D(fake)))` with `D = sigmoid(score)`, Goodfellow et al. 2014 eq. 1.
+    """Returns `−mean(log D(real)) − mean(log(1 − D(fake)))`, `D = sigmoid(score)`, Goodfellow et al. 2014 eq. 1.
 
-    WGAN-GP's code (arXiv 1704.00028, mode `dcgan`) halves this sum. With Adam or RMSProp that changes nothing but the
-    weight of ε; beside a penalty, or with SGD, it is twice the code's loss.
+    WGAN-GP's code (arXiv 1704.00028, mode `dcgan`) halves this sum. With Adam or RMSProp that only changes the weight
+    of ε. With a penalty or with SGD, this loss is twice the code's.
     """
     return jnp.mean(softplus(-real)) + jnp.mean(softplus(fake))
 
 
 def minimax_generator_loss(fake: jax.Array) -> jax.Array:
-    """`mean(log(1 − D(fake)))`, Goodfellow et al. 2014 eq. 1: saturates where the critic is sure."""
+    """Returns `mean(log(1 − D(fake)))`, Goodfellow et al. 2014 eq. 1. It saturates where the critic is sure."""
     return -jnp.mean(softplus(fake))
 
 
 def non_saturating_generator_loss(fake: jax.Array) -> jax.Array:
-    """`−mean(log D(fake))`, Goodfellow et al. 2014, section 3."""
+    """Returns `−mean(log D(fake))`, Goodfellow et al. 2014, section 3."""
     return jnp.mean(softplus(-fake))
 
 
 def jensen_shannon_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """`log 2 − loss / 2`, a lower bound of the Jensen–Shannon divergence, in nats, at most log 2.
+    """Returns `log 2 − loss / 2`, a lower bound of the Jensen–Shannon divergence in nats, at most log 2.
 
     Goodfellow et al. 2014, Theorem 1: the optimal critic's loss is `2 log 2 − 2 JS`.
     """
@@ -74,17 +77,17 @@ def jensen_shannon_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
 
 
 def least_squares_critic_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """`½ mean((real − 1)²) + ½ mean(fake²)`, arXiv 1611.04076 eq. 2 with a = 0, b = 1."""
+    """Returns `½ mean((real − 1)²) + ½ mean(fake²)`, arXiv 1611.04076 eq. 2 with a = 0, b = 1."""
     return jnp.mean((real - 1) ** 2) / 2 + jnp.mean(fake**2) / 2
 
 
 def least_squares_generator_loss(fake: jax.Array) -> jax.Array:
-    """`½ mean((fake − 1)²)`, arXiv 1611.04076 eq. 2 with c = 1."""
+    """Returns `½ mean((fake − 1)²)`, arXiv 1611.04076 eq. 2 with c = 1."""
     return jnp.mean((fake - 1) ** 2) / 2
 
 
 def triangular_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """`2 − 8 loss`, a lower bound of the triangular discrimination `∫ (p − q)² / (p + q)`, at most 2.
+    """Returns `2 − 8 loss`, a lower bound of the triangular discrimination `∫ (p − q)² / (p + q)`, at most 2.
 
     The optimal least-squares critic is `p / (p + q)`; its loss is `½ ∫ pq / (p + q)`.
     """
@@ -92,10 +95,10 @@ def triangular_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
 
 
 def class_loss(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """`−mean(log p(label))`, what an auxiliary head adds to each player's loss: `[B, num_classes], [B] -> []`.
+    """Returns `−mean(log p(label))`, the loss of an auxiliary head: `[B, num_classes], [B] -> []`.
 
-    Odena et al. 2016, arXiv 1610.09585; with a Wasserstein critic, its weights and its examples (real ones for the
-    critic) as in WGAN-GP's `gan_cifar_resnet.py`.
+    Odena et al. 2016, arXiv 1610.09585. Beside a Wasserstein critic, the weights and the examples (real ones for the
+    critic) are those of WGAN-GP's `gan_cifar_resnet.py`.
     """
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
 

@@ -1,4 +1,4 @@
-"""The two ways to keep a critic Lipschitz: a penalty on its gradient, and clipped weights."""
+"""The formulas that keep a critic Lipschitz: a penalty on its gradient, and clipped weights."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,7 +10,7 @@ Params = TypeVar("Params")
 
 
 def interpolate(real: jax.Array, fake: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """`ε·real + (1 − ε)·fake`, one ε per example (arXiv 1704.00028, Algorithm 1, line 6).
+    """Returns `ε·real + (1 − ε)·fake`, with one ε for each example (arXiv 1704.00028, Algorithm 1, line 6).
 
     Args:
       real: `[B, ...]`.
@@ -32,11 +32,11 @@ def interpolate(real: jax.Array, fake: jax.Array, epsilon: jax.Array) -> jax.Arr
 
 
 def gradient_norms(critic_fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """`‖∇ₓ critic(x)‖₂` of each example over all its axes; its own derivative is finite at 0.
+    """Returns `‖∇ₓ critic(x)‖₂` of each example over all its axes. Its own derivative is finite at 0.
 
     Args:
-      critic_fn: `[B, ...] -> [B]`; each score must depend on its own example alone, since the
-        gradient of the sum of the scores is then each example's own.
+      critic_fn: `[B, ...] -> [B]`. Each score must depend on its own example alone: then the gradient of the sum of
+        the scores is each example's own.
       x: `[B, ...]`.
 
     Returns:
@@ -51,7 +51,7 @@ def gradient_norms(critic_fn: Callable[[jax.Array], jax.Array], x: jax.Array) ->
 
 
 def penalty(norms: jax.Array, *, target: float = 1.0, one_sided: bool = False) -> jax.Array:
-    """`mean((norms − target)²)`, or only of what exceeds the target if one-sided: `[B] -> []`."""
+    """Returns `mean((norms − target)²)`, or `mean(max(norms − target, 0)²)` if one-sided: `[B] -> []`."""
     excess = norms - target
     return jnp.mean(jnp.square(jnp.maximum(excess, 0.0) if one_sided else excess))
 
@@ -65,15 +65,15 @@ def gradient_penalty(
     target: float = 1.0,
     one_sided: bool = False,
 ) -> jax.Array:
-    """`mean((‖∇ critic(x̂)‖₂ − target)²)` over interpolates x̂, without its weight λ (arXiv 1704.00028 eq. 3).
+    """Returns `mean((‖∇ critic(x̂)‖₂ − target)²)` over interpolates x̂, without its weight λ (arXiv 1704.00028 eq. 3).
 
     Args:
-      critic_fn: `[B, ...] -> [B]`, each score of its own example alone.
+      critic_fn: `[B, ...] -> [B]`, where each score depends on its own example alone.
       real: `[B, ...]` of any rank.
       fake: `[B, ...]`.
       epsilon: `[B]` in [0, 1], one draw per example.
-      target: the norm that costs nothing; 1 in the paper.
-      one_sided: penalise only norms above the target (section 4, "two-sided penalty").
+      target: norm that costs nothing; 1 in the paper.
+      one_sided: whether only norms above the target are penalised (section 4, "two-sided penalty").
 
     Returns:
       A scalar, differentiable with respect to whatever `critic_fn` closes over.
@@ -97,7 +97,7 @@ def clip_weights(params: Params, bound: float) -> Params:
 
 
 def clipped_fraction(params: Params, bound: float) -> jax.Array:
-    """The share of all parameters that stand at or beyond `±bound`: a scalar in [0, 1]."""
+    """Returns the share of all parameters that are at or beyond `±bound`: a scalar in [0, 1]."""
     leaves = jax.tree.leaves(params)
     outside = sum(jnp.sum(jnp.abs(w) >= bound, dtype=jnp.float32) for w in leaves)
     return jnp.asarray(outside / sum(w.size for w in leaves))

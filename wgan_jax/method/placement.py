@@ -1,4 +1,4 @@
-"""Where the examples of a global batch are, and how means over parts of it are joined."""
+"""Which examples of the global batch a step has, and how means over parts of it are joined."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,26 +11,26 @@ from wgan_jax.method.draws import Integer
 
 
 class Placement(NamedTuple):
-    """Where the examples of the global batch are. As it stands, the step has all of them in hand."""
+    """The examples of the global batch that this device has. The default is all of them."""
 
-    numbers: Callable[[int], jax.Array] = jnp.arange
-    """Of n examples in hand, their numbers in the global batch: `[n]` int32."""
+    example_index: Callable[[int], jax.Array] = jnp.arange
+    """`n -> [n]` int32: numbers in the global batch of the n examples that are here."""
     mean: Callable[[Any], Any] = lambda tree: tree
-    """From means over the examples in hand, the means over the global batch: any tree of floats."""
+    """Averages a tree of floats over all devices: from local means to means over the global batch."""
 
 
-IN_HAND = Placement()
+WHOLE_BATCH = Placement()
 
 
 def take(batch: Batch, part: Integer, parts: int) -> Batch:
-    """Of `[B, ...]` the examples `part`, `part + parts`, …"""
+    """Returns the examples `part`, `part + parts`, … of a batch `[B, ...]`."""
     if parts == 1:
         return batch
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:])[:, part], batch)
 
 
 def mean_of(function: Callable[[Integer], Any], parts: int, unroll: bool) -> Any:
-    """The mean of `function(part)`, a tree of floats, over the parts, one after another."""
+    """Returns the mean of `function(part)`, a tree of floats, over the parts, computed one after another."""
     if parts == 1:
         return function(0)
     total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, 0))

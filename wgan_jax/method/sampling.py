@@ -1,4 +1,4 @@
-"""Examples from a state."""
+"""Draws examples from a state."""
 
 import functools
 from typing import Any
@@ -10,14 +10,15 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from wgan_jax.errors import UserError
-from wgan_jax.method import draws
-from wgan_jax.method.gan import Gan
+from wgan_jax.method.condition import Condition
+from wgan_jax.method.draws import Keys, Stream
+from wgan_jax.method.gan import Gan, call
 from wgan_jax.method.state import TrainState
 
 CHUNK = 256
-"""Latents that go through the generator at once: bounds memory, and one compilation serves any number."""
+"""Number of latents that go through the generator at once. It bounds memory, and one compilation serves all."""
 FRAMES = 10
-"""Images of one walk from a latent to another, ends included."""
+"""Number of images on a walk from one latent to another, both ends included."""
 
 
 def sample(
@@ -29,15 +30,15 @@ def sample(
     label: int | ArrayLike | None = None,
     ema: bool = True,
 ) -> jax.Array:
-    """Examples from the generator's average: the i-th is a function of (state, key, i) alone.
+    """Draws examples from the generator's average. The i-th is a function of (state, key, i) alone.
 
     Args:
       gan: what to compute.
-      state: of any step.
-      key: of the latents.
-      num: how many.
-      label: of a class-conditional GAN, the class of all, or of each, `[num]`; drawn as `classes` has it if not given.
-      ema: from the average of the generator over the iterations; `False` for the generator itself.
+      state: state after any step.
+      key: key of the latents.
+      num: number of examples.
+      label: class of all examples, or of each, `[num]`. If it is None, a class-conditional GAN draws the classes.
+      ema: whether the average of the generator over the iterations is sampled, or the generator itself.
 
     Returns:
       `[num, *image_shape]` float32; images in [−1, 1].
@@ -50,31 +51,32 @@ def sample(
 
 
 def latents(gan: Gan, key: jax.Array, num: int) -> jax.Array:
-    """The latents of `num` samples, `[num, latent_dim]`: the i-th is a function of (key, i), to the last bit.
+    """Draws the latents of `num` samples, `[num, latent_dim]`. The i-th is a function of (key, i), to the last bit.
 
-    They are drawn in chunks of one size, since a compiler may round the rows of another size otherwise.
+    They are drawn in chunks of one size, since a compiler may round another number of rows differently.
     """
     starts = range(0, num, CHUNK)
-    chunks = [draws.sample_latents(key, start + jnp.arange(CHUNK), gan.latent_dim) for start in starts]
+    keys = [Keys(key, 0, 0, start + jnp.arange(CHUNK)).of(Stream.SAMPLE_LATENTS) for start in starts]
+    chunks = [gan.prior.draw(chunk)[0] for chunk in keys]
     return jnp.concatenate(chunks)[:num]
 
 
 def classes(gan: Gan, key: jax.Array, num: int) -> np.ndarray | None:
-    """The classes of `num` samples, `[num]` int32, each as likely: the i-th is a function of (key, i).
+    """Draws the classes of `num` samples, `[num]` int32, all equally likely. The i-th is a function of (key, i).
 
-    None if the GAN is not conditional.
+    Returns None if the GAN is unconditional.
     """
     if not gan.num_classes:
         return None
-    return np.asarray(draws.sample_labels(key, jnp.arange(num), gan.num_classes))
+    return np.asarray(gan.prior.classes(Keys(key, 0, 0, jnp.arange(num)).of(Stream.SAMPLE_LABELS)))
 
 
 def generate(
     gan: Gan, state: TrainState, z: jax.Array, label: int | ArrayLike | None = None, *, ema: bool = True
 ) -> jax.Array:
-    """Examples at given latents `z [N, latent_dim]`: `[N, *image_shape]` float32; images in [−1, 1].
+    """Returns the examples of given latents `z [N, latent_dim]`: `[N, *image_shape]` float32; images in [−1, 1].
 
-    A class-conditional GAN needs the class of all, or of each, `label [N]`.
+    A class-conditional GAN needs one class for all, or one for each, `label [N]`.
 
     Raises:
       UserError: if there is no such class, or the GAN has none.
@@ -93,7 +95,7 @@ def generate(
 
 
 def _checked(gan: Gan, label: int | ArrayLike | None, num: int) -> np.ndarray:
-    """The class of each of `num` examples, `[num]` int32."""
+    """Returns the class of each of `num` examples, `[num]` int32, after checking them."""
     if not gan.num_classes:
         raise UserError("label: this GAN was trained without classes; leave the label out")
     given = np.asarray(label)
@@ -109,10 +111,10 @@ def _checked(gan: Gan, label: int | ArrayLike | None, num: int) -> np.ndarray:
 
 
 def interpolate(start: jax.Array, end: jax.Array, num: int) -> jax.Array:
-    """Latents on the great circle from `start` to `end`, both `[latent_dim]`: `[num, latent_dim]`.
+    """Returns latents on the great circle from `start` to `end`, both `[latent_dim]`: `[num, latent_dim]`.
 
-    A straight line would pass where N(0, I) has next to no mass in many dimensions; the length changes
-    geometrically from one end's to the other's.
+    In many dimensions a straight line would pass where N(0, I) has almost no mass. The length changes geometrically
+    from the first to the last.
     """
     lengths = jnp.linalg.norm(start), jnp.linalg.norm(end)
     cosine = jnp.clip(jnp.dot(start, end) / (lengths[0] * lengths[1]), -1.0, 1.0)
@@ -127,7 +129,7 @@ def interpolate(start: jax.Array, end: jax.Array, num: int) -> jax.Array:
 
 
 def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
-    """The latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`."""
+    """Draws the latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`."""
     ends = latents(gan, key, 2 * num).reshape(num, 2, -1)
     paths = jax.vmap(lambda pair: interpolate(pair[0], pair[1], FRAMES))(ends)
     return paths.reshape(num * FRAMES, -1)
@@ -137,4 +139,4 @@ def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
 def _generate(
     generator: nn.Module, variables: dict[str, Any], latents: jax.Array, label: jax.Array | None
 ) -> jax.Array:
-    return jnp.asarray(generator.apply(variables, latents, label, train=False))
+    return call(generator, variables, latents, Condition(label), train=False).value

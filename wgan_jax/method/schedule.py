@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 @dataclasses.dataclass(frozen=True)
 class CriticSchedule:
-    """`n_critic` updates an iteration, and more in those of a warm-up.
+    """The number of critic updates: `n_critic` in each iteration, and more in those of a warm-up.
 
     WGAN's code gives the critic 100 updates while the iteration is below 25 and at every 500th
     (arXiv 1701.07875; `warmup=100, warmup_steps=25, warmup_every=500`).
@@ -15,19 +15,19 @@ class CriticSchedule:
 
     n_critic: int = 5
     warmup: int = 0
-    """Critic updates of a warm-up iteration; 0 turns the warm-up off."""
+    """Number of critic updates in a warm-up iteration; 0 turns the warm-up off."""
     warmup_steps: int = 25
-    """The first iterations that are warm-up."""
+    """Number of iterations at the beginning that are warm-up."""
     warmup_every: int = 500
-    """Every so many iterations another one is; 0 for none."""
+    """Interval of further warm-up iterations; 0 for none."""
 
     def updates(self, step: int) -> int:
-        """Critic updates of the generator iteration `step`, counted from 0."""
+        """Returns the number of critic updates in the generator iteration `step`, counted from 0."""
         every = self.warmup_every and step % self.warmup_every == 0
         return self.warmup if self.warmup and (step < self.warmup_steps or every) else self.n_critic
 
     def updates_before(self, step: int) -> int:
-        """Critic updates of all iterations before `step`: where its first batch stands in the data."""
+        """Returns the number of critic updates before iteration `step`: the place of its first batch in the data."""
         if not self.warmup:
             return self.n_critic * step
         warm = min(step, self.warmup_steps)
@@ -38,7 +38,7 @@ class CriticSchedule:
 
 
 class Segment(NamedTuple):
-    """The iterations `[start, stop)`, done in one compiled call."""
+    """The iterations `[start, stop)`, which one compiled call does."""
 
     start: int
     stop: int
@@ -49,8 +49,8 @@ def segments(
 ) -> Iterator[Segment]:
     """Cuts `[start, steps)` into segments of at most `length` iterations.
 
-    A segment ends where something must be done on the host, at each multiple of an interval, and before an
-    iteration with another number of critic updates.
+    A segment ends at each multiple of an interval, where the host has something to do, and before an iteration with
+    another number of critic updates.
     """
     while start < steps:
         stop = min(start + length, steps, *(start + n - start % n for n in intervals))

@@ -1,219 +1,177 @@
 """One generator iteration as one pure function (arXiv 1704.00028, Algorithm 1; arXiv 1701.07875, Algorithm 1)."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
-from flax import traverse_util
 
-from wgan_jax.method import draws, games
-from wgan_jax.method.batch import Batch, Label, labels, prepare
-from wgan_jax.method.constraints import Metrics
-from wgan_jax.method.gan import Gan
-from wgan_jax.method.placement import IN_HAND, Placement, mean_of, take
-from wgan_jax.method.state import Player, TrainState
+from wgan_jax.method.batch import Batch, labels, prepare
+from wgan_jax.method.draws import Integer, Keys, Stream
+from wgan_jax.method.games import Metrics
+from wgan_jax.method.gan import Gan, mixes_examples
+from wgan_jax.method.objectives import Loss, critic_loss, generator_loss
+from wgan_jax.method.placement import WHOLE_BATCH, Placement, mean_of, take
+from wgan_jax.method.player import Player
+from wgan_jax.method.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Gradient = tuple[Any, Metrics, dict[str, Any]]
+"""A gradient by parameters, metrics, and new running statistics."""
 
 
 def make_train_step(
-    gan: Gan, *, unroll: bool = False, microbatches: int = 1, placement: Placement = IN_HAND
+    gan: Gan, *, unroll: bool = False, microbatches: int = 1, placement: Placement = WHOLE_BATCH
 ) -> TrainStep:
-    """A pure `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
+    """Returns a pure function `train_step(state, batch) -> (state, metrics)`, to be compiled with `jax.jit`.
 
-    It does one critic update for each row of the batch's first axis, each on its own real examples, latents and
-    ε, then one generator update on latents of its own. WGAN-GP's code updates the generator first, and not in the first
-    iteration, so in all it does one generator update fewer. `jax.jit(train_step, donate_argnums=0)` saves the memory of
-    a second state, and gives the first one away.
+    It does one critic update for each row of the batch's first axis, each on its own real examples, latents and ε.
+    Then it does one generator update on latents of its own. WGAN-GP's code updates the generator first, and not in the
+    first iteration, so it does one generator update fewer in all. `jax.jit(train_step, donate_argnums=0)` saves the
+    memory of a second state; the state that goes in is then lost.
 
-    The batch is `{"image": [n_critic, B, *image_shape]}`: float32, for images in [−1, 1], or images as uint8; see
-    `prepare`. That of a class-conditional GAN has `label [n_critic, B]` int32 too. What a critic update generates
-    takes the classes of its real examples, as in WGAN-GP's CIFAR-10 code; those of the generator's update are drawn.
+    The batch is `{"image": [n_critic, B, *image_shape]}`: float32, with images in [−1, 1], or uint8 (see
+    `wgan_jax.method.batch.prepare`). A class-conditional GAN also needs `label [n_critic, B]` int32. In a critic update
+    the generated examples take the classes of the real ones, as in WGAN-GP's CIFAR-10 code. For the generator's update
+    the classes are drawn.
 
-    Metrics, float32 scalars; those of the critic are of the last critic update, before it was applied:
-      critic_loss: what the critic minimises, with the weighted penalty.
-      generator_loss: what the generator minimises.
-      wasserstein_estimate: `mean(critic(real)) − mean(critic(fake))`; another game has its own estimate instead.
-      gradient_penalty, gradient_norm: of the interpolates, without λ; the norm is their mean.
+    The metrics are float32 scalars. The critic's are those of the last critic update, before it was applied:
+      critic_loss: the loss that the critic minimises, with the weighted penalty.
+      generator_loss: the loss that the generator minimises.
+      wasserstein_estimate: `mean(critic(real)) − mean(critic(fake))`. Another game has its own estimate instead.
+      gradient_penalty, gradient_norm: the penalty at the interpolates without λ, and the mean of their norms.
       clipped_fraction: the share of the critic's parameters at the clipping bound.
       critic_grad_norm, generator_grad_norm: Euclidean norms over all parameters.
-      critic_class_loss, critic_class_accuracy: of the auxiliary head on real examples, where there is one.
-      generator_class_loss: of the auxiliary head on generated ones. Both without their weights.
+      critic_class_loss, critic_class_accuracy: the auxiliary head on real examples, without its weight.
+      generator_class_loss: the auxiliary head on generated examples, without its weight.
 
-    `unroll` writes the critic's updates out one after another instead of in a loop: the same numbers, and
-    `n_critic` times the compilation.
-
-    `microbatches` cuts every batch into so many parts, and adds up their gradients one part after another: the same
-    numbers, up to the order of a sum, in less memory. Batch normalization would take its moments of a part alone, so
-    it is refused.
-
-    `placement` is for `wgan_jax.parallel`, where devices share a batch.
+    Args:
+      gan: what to compute.
+      unroll: whether the critic's updates are written out one after another instead of in a loop. The numbers are the
+        same, and compilation takes `n_critic` times as long.
+      microbatches: number of parts into which every batch is cut, and whose gradients are added up one after another.
+        The numbers are the same up to the order of a sum, in less memory. Networks that mix examples, such as those
+        with batch normalization, are refused: their moments would be those of a part.
+      placement: which examples are here, where devices share a batch; see `wgan_jax.devices.mesh`.
 
     Raises (when traced):
-      ValueError: if the batch has another shape than the GAN's, or is of other integers than uint8, or lacks labels,
-        or cannot be cut into microbatches.
+      ValueError: if the batch has another shape than the GAN's, holds integers other than uint8, lacks labels, or
+        cannot be cut into microbatches.
     """
-    critic_optimizer = optax.with_extra_args_support(gan.critic_optimizer)
-    generator_optimizer = optax.with_extra_args_support(gan.generator_optimizer)
 
-    def critic_loss(
-        params: Any, critic: Player, real: jax.Array, fake: jax.Array, label: Label, epsilon: jax.Array
-    ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
-        variables = critic.variables | {"params": params}
-        if "batch_stats" in variables:  # moments of real and of fake examples apart, as in WGAN's code
-            real_scores, variables, logits = apply(gan.critic, variables, real, label)
-            fake_scores, variables, _ = apply(gan.critic, variables, fake, label)
-        else:  # one pass over both is faster
-            both = None if label is None else jnp.concatenate([label, label])
-            scores, variables, logits = apply(gan.critic, variables, jnp.concatenate([real, fake]), both)
-            real_scores, fake_scores = jnp.split(scores, 2)
-        constraint, metrics = gan.constraint.loss(
-            lambda x: apply(gan.critic, variables, x, label)[0], real, fake, epsilon
-        )
-        loss = gan.game.critic_loss(real_scores, fake_scores) + constraint
-        if logits is not None and label is not None:
-            logits = logits[: label.shape[0]]  # of the real examples
-            class_loss = games.class_loss(logits, label)
-            loss += gan.critic_class_weight * class_loss
-            accuracy = jnp.mean(logits.argmax(-1) == label, dtype=jnp.float32)
-            metrics |= {"critic_class_loss": class_loss, "critic_class_accuracy": accuracy}
-        estimate = gan.game.estimate(real_scores, fake_scores)
-        metrics |= {"critic_loss": loss, gan.game.estimate_name: estimate}
-        return loss, (metrics, variables)
+    def keys(state: TrainState, update: Integer, size: int, part: Integer) -> Keys:
+        index = placement.example_index(size // microbatches) * microbatches + part
+        return Keys(state.key, state.step, update, index)
 
-    def generator_loss(
-        params: Any, generator: Player, critic: Player, latents: jax.Array, label: Label
-    ) -> tuple[jax.Array, tuple[Metrics, dict[str, Any]]]:
-        fake, variables, _ = apply(gan.generator, generator.variables | {"params": params}, latents, label)
-        scores, _, logits = apply(gan.critic, critic.variables, fake, label)
-        loss, metrics = gan.game.generator_loss(scores), {}
-        if logits is not None and label is not None:
-            class_loss = games.class_loss(logits, label)
-            loss += gan.generator_class_weight * class_loss
-            metrics["generator_class_loss"] = class_loss
-        return loss, (metrics | {"generator_loss": loss}, variables)
+    def mean(gradient_of: Callable[[Integer], Gradient]) -> Gradient:
+        return placement.mean(mean_of(gradient_of, microbatches, unroll))
 
-    def numbers(size: int, part: draws.Integer) -> jax.Array:
-        return placement.numbers(size // microbatches) * microbatches + part
-
-    def update_critic(state: TrainState, critic: Player, batch: Batch, update: jax.Array) -> tuple[Player, Metrics]:
+    def update_critic(state: TrainState, critic: Player, batch: Batch, update: Integer) -> tuple[Player, Metrics]:
         params, before = gan.constraint.before(critic.params)
+        _, constraint_state = gan.constraint.weights(params, critic.constraint)
 
-        def gradient_of(part: draws.Integer) -> tuple[Any, Metrics, dict[str, Any]]:
-            rows = take(batch, part, microbatches)
-            index = numbers(batch["image"].shape[0], part)
-            real = prepare(gan, state.key, state.step, update, index, rows["image"])
-            latents = draws.critic_latents(state.key, state.step, update, index, gan.latent_dim)
-            epsilon = draws.epsilon(state.key, state.step, update, index)
-            label = rows.get("label")
-            fake, _, _ = apply(gan.generator, state.generator.variables, latents, label)
-            (_, (metrics, variables)), gradient = jax.value_and_grad(critic_loss, has_aux=True)(
-                params, critic, real, fake, label, epsilon
-            )
-            return gradient, metrics, statistics(variables)
+        def gradient_of(part: Integer) -> Gradient:
+            rows, here = take(batch, part, microbatches), keys(state, update, len(batch["image"]), part)
+            real = prepare(gan, here, rows["image"])
+            latents, condition = gan.prior.draw(here.of(Stream.CRITIC_LATENTS), rows.get("label"))
+            fake = gan.generate(state.generator.variables, latents, condition, train=True).value
+            return gradient(critic_loss, params, gan, critic, real, fake, here, condition)
 
-        gradient, metrics, variables = placement.mean(mean_of(gradient_of, microbatches, unroll))
-        updates, opt_state = critic_optimizer.update(gradient, critic.opt_state, params, step=state.step)
-        params, after = gan.constraint.after(optax.apply_updates(params, updates))
-        metrics |= before | after | {"critic_grad_norm": optax.tree.norm(gradient)}
-        return Player(variables | {"params": params}, opt_state), metrics
+        slope, metrics, statistics = mean(gradient_of)
+        params, opt_state = descend(gan.critic_optimizer, slope, critic.opt_state, params, state.step)
+        params, after = gan.constraint.project(params)
+        metrics |= before | after | {"critic_grad_norm": optax.tree.norm(slope)}
+        return Player(statistics | {"params": params}, opt_state, constraint_state), metrics
 
     def update_generator(state: TrainState, critic: Player, size: int) -> tuple[Player, Metrics]:
         generator = state.generator
 
-        def gradient_of(part: draws.Integer) -> tuple[Any, Metrics, dict[str, Any]]:
-            index = numbers(size, part)
-            latents = draws.generator_latents(state.key, state.step, index, gan.latent_dim)
-            label = draws.generator_labels(state.key, state.step, index, gan.num_classes) if gan.num_classes else None
-            (_, (metrics, variables)), gradient = jax.value_and_grad(generator_loss, has_aux=True)(
-                generator.params, generator, critic, latents, label
-            )
-            return gradient, metrics, statistics(variables)
+        def gradient_of(part: Integer) -> Gradient:
+            here = keys(state, 0, size, part)
+            label = gan.prior.classes(here.of(Stream.GENERATOR_LABELS))
+            latents, condition = gan.prior.draw(here.of(Stream.GENERATOR_LATENTS), label)
+            return gradient(generator_loss, generator.params, gan, generator, critic, latents, condition)
 
-        gradient, metrics, variables = placement.mean(mean_of(gradient_of, microbatches, unroll))
-        updates, opt_state = generator_optimizer.update(
-            gradient, generator.opt_state, generator.params, step=state.step
-        )
-        params = optax.apply_updates(generator.params, updates)
-        metrics |= {"generator_grad_norm": optax.tree.norm(gradient)}
-        return Player(variables | {"params": params}, opt_state), metrics
+        slope, metrics, statistics = mean(gradient_of)
+        params, opt_state = descend(gan.generator_optimizer, slope, generator.opt_state, generator.params, state.step)
+        metrics |= {"generator_grad_norm": optax.tree.norm(slope)}
+        return Player(statistics | {"params": params}, opt_state), metrics
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        real = batch["image"]
-        if real.shape[2:] != gan.image_shape:
-            raise ValueError(
-                f"batch['image'] has shape {real.shape}, but must be [n_critic, B, "
-                f"{', '.join(map(str, gan.image_shape))}]"
-            )
-        n_critic, batch_size = real.shape[:2]
-        check_microbatches(state, batch_size, microbatches)
+        n_critic, batch_size = check_batch(gan, state, batch, microbatches)
         label = labels(gan, batch)
-        batch = {"image": real} if label is None else {"image": real, "label": label}
+        batch = {"image": batch["image"]} if label is None else {"image": batch["image"], "label": label}
 
-        critic = state.critic
-        metrics: Metrics = {}
-        if unroll:
-            for update in range(n_critic):
-                critic, metrics = update_critic(
-                    state, critic, jax.tree.map(operator.itemgetter(update), batch), jnp.int32(update)
-                )
-        else:
-            critic, metrics = jax.lax.scan(
-                lambda critic, row: update_critic(state, critic, *row), critic, (batch, jnp.arange(n_critic))
-            )
-            metrics = jax.tree.map(lambda values: values[-1], metrics)
-
-        generator, generator_metrics = update_generator(state, critic, batch_size * gan.generator_batch_multiple)
-        state = TrainState(
-            step=state.step + 1,
-            key=state.key,
-            generator=generator,
-            critic=critic,
-            ema=optax.incremental_update(generator.variables, state.ema, 1 - ema_decay(gan.ema_decay, state.step)),
-        )
-        return state, metrics | generator_metrics
+        critic, metrics = in_turn(lambda *row: update_critic(state, *row), state.critic, batch, n_critic, unroll)
+        generator, more = update_generator(state, critic, batch_size * gan.generator_batch_multiple)
+        rate = 1 - ema_decay(gan.ema_decay, state.step)
+        ema = optax.incremental_update(generator.variables, state.ema, rate)
+        return TrainState(state.step + 1, state.key, generator, critic, ema), metrics | more
 
     return gan.with_precision(train_step)
 
 
+def gradient(loss: Callable[..., Loss], params: Any, *args: Any) -> Gradient:
+    """Returns the gradient of a loss by `params`, its metrics, and the network's new running statistics."""
+    (_, (metrics, variables)), slope = jax.value_and_grad(loss, has_aux=True)(params, *args)
+    return slope, metrics, {name: values for name, values in variables.items() if name != "params"}
+
+
+def descend(
+    optimizer: optax.GradientTransformation, slope: Any, opt_state: Any, params: Any, step: jax.Array
+) -> tuple[Any, Any]:
+    """Returns parameters and optimizer state after one update; the learning rate may depend on the iteration."""
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(slope, opt_state, params, step=step)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def in_turn(
+    update: Callable[[Player, Batch, Integer], tuple[Player, Metrics]],
+    player: Player,
+    batch: Batch,
+    count: int,
+    unroll: bool,
+) -> tuple[Player, Metrics]:
+    """Does one update after another, each with its row of the batch; returns the metrics of the last one."""
+    if not unroll:
+        player, metrics = jax.lax.scan(lambda player, row: update(player, *row), player, (batch, jnp.arange(count)))
+        return player, jax.tree.map(lambda values: values[-1], metrics)
+    metrics = {}
+    for i in range(count):
+        player, metrics = update(player, {name: values[i] for name, values in batch.items()}, jnp.int32(i))
+    return player, metrics
+
+
+def check_batch(gan: Gan, state: TrainState, batch: Batch, microbatches: int) -> tuple[int, int]:
+    """Returns the numbers of critic updates and of examples in each.
+
+    Raises:
+      ValueError: if the examples have another shape than the GAN's, or cannot be cut into microbatches.
+    """
+    shape = batch["image"].shape
+    if shape[2:] != gan.image_shape:
+        wanted = ", ".join(map(str, gan.image_shape))
+        raise ValueError(f"batch['image'] has shape {shape}, but must be [n_critic, B, {wanted}]")
+    if shape[1] % microbatches:
+        raise ValueError(f"a batch of {shape[1]} cannot be cut into {microbatches} microbatches of one size")
+    networks = ((gan.generator, state.generator), (gan.critic, state.critic))
+    if microbatches > 1 and any(mixes_examples(network, player.variables) for network, player in networks):
+        raise ValueError("batch normalization needs the whole batch: use microbatches = 1, or another normalization")
+    return shape[0], shape[1]
+
+
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:
-    """The average's decay at a step: `decay`, or less while the average would still hold the initial weights."""
+    """Returns the average's decay at a step: `decay`, or less while the average still holds the initial weights."""
     return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
-def apply(
-    module: nn.Module, variables: dict[str, Any], x: jax.Array, label: Label = None
-) -> tuple[jax.Array, dict[str, Any], jax.Array | None]:
-    """A network in training: its output, its variables with new running statistics, and the logits that it sows."""
-    output, changed = module.apply(variables, x, label, train=True, mutable=["batch_stats", "intermediates"])
-    sown = traverse_util.flatten_dict(changed.get("intermediates", {}))
-    logits = next((values[-1] for path, values in sown.items() if path[-1] == "logits"), None)
-    return output, variables | {name: changed[name] for name in changed if name != "intermediates"}, logits
-
-
-def statistics(variables: dict[str, Any]) -> dict[str, Any]:
-    """A network's variables without its parameters."""
-    return {name: values for name, values in variables.items() if name != "params"}
-
-
-def check_microbatches(state: TrainState, batch_size: int, microbatches: int) -> None:
-    """Raises `ValueError` if batches of this size cannot be cut into so many parts."""
-    if batch_size % microbatches:
-        raise ValueError(f"a batch of {batch_size} cannot be cut into {microbatches} microbatches of one size")
-    if microbatches > 1 and any("batch_stats" in player.variables for player in (state.generator, state.critic)):
-        raise ValueError("batch normalization needs the whole batch: use microbatches = 1, or another normalization")
-
-
 def repeat(train_step: TrainStep) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Several generator iterations as one pure function, for networks so small that dispatch would cost more.
+    """Returns several generator iterations as one pure function, for networks so small that dispatch would cost more.
 
-    Returns `train_steps(state, batches, count) -> (state, metrics)`: `batches` hold up to K iterations' batches
-    along a new first axis, of which the first `count` are done, and metrics have shape `[K]`. The loop's body
-    does not depend on K or `count`, so neither does the trajectory.
+    It is `train_steps(state, batches, count) -> (state, metrics)`. `batches` hold the batches of up to K iterations
+    along a new first axis, of which the first `count` are used. The metrics have shape `[K]`. The body of the loop
+    depends neither on K nor on `count`, so the trajectory does not either.
     """
 
     def train_steps(state: TrainState, batches: Batch, count: jax.Array) -> tuple[TrainState, Metrics]:

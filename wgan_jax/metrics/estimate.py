@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from wgan_jax.data import Examples, Source, fixed_subset
 from wgan_jax.method import draws
 from wgan_jax.method.batch import Batch, dequantise, labels, to_range
+from wgan_jax.method.condition import Condition
+from wgan_jax.method.draws import Keys, Stream
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.state import TrainState
 
@@ -30,7 +32,9 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
         images = batch["image"]
         groups, size = images.shape[:2]
         index = jnp.arange(groups * size)
-        latents = draws.held_out_latents(state.key, state.step, index, gan.latent_dim)
+        label = labels(gan, batch)
+        keys = Keys(state.key, state.step, 0, index).of(Stream.HELD_OUT_LATENTS)
+        latents, _ = gan.prior.draw(keys, None if label is None else label.ravel())
 
         def scores(group: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
             real, label, latents, index = group
@@ -38,12 +42,11 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
                 noise = draws.held_out_dequantisation(state.key, state.step, index, real.shape[1:])
                 real = dequantise(real, noise)
             real = to_range(real)
-            fake = gan.generator.apply(state.generator.variables, latents, label, train=False)
-            critic = state.critic.variables
-            real_scores = jnp.asarray(gan.critic.apply(critic, real, label, train=False))
-            return real_scores, jnp.asarray(gan.critic.apply(critic, fake, label, train=False))
+            condition = Condition(label)
+            fake = gan.generate(state.generator.variables, latents, condition).value
+            return gan.score(state.critic, real, condition).value, gan.score(state.critic, fake, condition).value
 
-        rows = images, labels(gan, batch), latents.reshape(groups, size, -1), index.reshape(groups, size)
+        rows = images, label, latents.reshape(groups, size, -1), index.reshape(groups, size)
         real, fake = jax.lax.map(scores, rows)
         return gan.game.estimate(real.ravel(), fake.ravel())
 
@@ -54,8 +57,8 @@ def make_fakes(gan: Gan, num: int) -> Callable[[TrainState], jax.Array]:
     """A pure `fakes(state) -> [num, *image_shape]`: the first fakes that an estimate at this state sees."""
 
     def fakes(state: TrainState) -> jax.Array:
-        latents = draws.held_out_latents(state.key, state.step, jnp.arange(num), gan.latent_dim)
-        return jnp.asarray(gan.generator.apply(state.generator.variables, latents, train=False))
+        keys = Keys(state.key, state.step, 0, jnp.arange(num)).of(Stream.HELD_OUT_LATENTS)
+        return gan.generate(state.generator.variables, *gan.prior.draw(keys)).value
 
     return gan.with_precision(fakes)
 

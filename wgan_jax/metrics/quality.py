@@ -1,18 +1,18 @@
-"""How good samples are, by measures that need no pretrained network."""
+"""Measures of samples that need no pretrained network."""
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
 
 def nearest_neighbour_accuracy(samples: np.ndarray, real: np.ndarray) -> float:
-    """Leave-one-out accuracy of a 1-nearest-neighbour classifier that tells samples from real examples.
+    """Returns the leave-one-out accuracy of a 1-nearest-neighbour classifier that tells samples from real examples.
 
-    0.5 if the two cannot be told apart; towards 1 if samples stand apart, towards 0 if they copy the real ones
+    It is 0.5 if the two are indistinguishable, near 1 if samples stand apart, and near 0 if they copy the real ones
     (Lopez-Paz and Oquab 2017, arXiv 1610.06545).
 
     Args:
       samples: `[N, ...]`.
-      real: `[N, ...]`, as many.
+      real: `[N, ...]`, the same number.
 
     Raises:
       ValueError: if the numbers differ.
@@ -27,7 +27,7 @@ def nearest_neighbour_accuracy(samples: np.ndarray, real: np.ndarray) -> float:
 
 
 def class_counts(samples: np.ndarray, images: np.ndarray, labels: np.ndarray, num_classes: int = 10) -> np.ndarray:
-    """How many samples a support-vector machine, trained on real images, puts into each class: `[num_classes]`.
+    """Counts the samples that a support-vector machine, trained on real images, puts into each class: `[num_classes]`.
 
     Args:
       samples: `[N, ...]`.
@@ -39,7 +39,7 @@ def class_counts(samples: np.ndarray, images: np.ndarray, labels: np.ndarray, nu
 
 
 def classify(samples: np.ndarray, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The classes `[N]` that a support-vector machine, trained on real images, puts samples into.
+    """Returns the classes `[N]` into which a support-vector machine, trained on real images, puts samples.
 
     Args:
       samples: `[N, ...]`.

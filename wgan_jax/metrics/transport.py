@@ -1,8 +1,8 @@
-"""The Wasserstein-1 distance between samples: what a critic's estimate is measured against.
+"""The Wasserstein-1 distance between samples, the truth that a critic's estimate is compared with.
 
-Of two samples of N points each the best transport plan is a permutation, so an assignment solver gives the distance
-exactly. It is that of the samples: of two samples of one distribution it is not 0, but falls as N grows, in the plane
-about as N^(−1/2), in many dimensions hardly.
+The best transport plan between two samples of N points each is a permutation, so an assignment solver finds the exact
+distance. This is the distance of the samples: for two samples of one distribution it is not 0, but falls as N grows,
+about as N^(−1/2) in the plane, and hardly at all in many dimensions.
 """
 
 import jax
@@ -13,9 +13,9 @@ from scipy.spatial.distance import cdist
 
 
 def wasserstein(x: np.ndarray, y: np.ndarray) -> float:
-    """The exact W₁ between two samples of as many points, for the Euclidean distance.
+    """Returns the exact W₁ between two samples of the same size, for the Euclidean distance.
 
-    By SciPy's assignment solver, in float64: 1,000 points of the plane take a fifth of a second to a second.
+    It uses SciPy's assignment solver in float64: 1,000 points of the plane take a fifth of a second to a second.
 
     Args:
       x: `[N, ...]`; the distance is over all axes but the first.
@@ -31,7 +31,7 @@ def wasserstein(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def wasserstein_1d(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The exact W₁ between two samples of real numbers, `mean(|sort(x) − sort(y)|)`: `[..., N] -> [...]`.
+    """Returns the exact W₁ between two samples of real numbers, `mean(|sort(x) − sort(y)|)`: `[..., N] -> [...]`.
 
     On the line the best plan keeps the order (Peyré and Cuturi 2019, arXiv 1803.00567, remark 2.28).
 
@@ -43,16 +43,16 @@ def wasserstein_1d(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def sliced_wasserstein(x: jax.Array, y: jax.Array, key: jax.Array, *, directions: int = 256) -> jax.Array:
-    """The mean W₁ of the samples' projections onto random directions: a scalar, at most their W₁.
+    """Returns the mean W₁ of the samples' projections onto random directions: a scalar, at most their W₁.
 
-    Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters of measures; differentiable, and cheap in any
-    dimension.
+    It is differentiable, and cheap in any dimension (Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters of
+    measures).
 
     Args:
       x: `[N, ...]`.
       y: `[N, ...]`.
-      key: of the directions, uniform on the sphere.
-      directions: how many.
+      key: key of the directions, which are uniform on the sphere.
+      directions: number of directions.
 
     Raises:
       ValueError: if the shapes differ.

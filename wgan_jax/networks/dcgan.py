@@ -80,6 +80,11 @@ class Generator(nn.Module):
     use_bias: bool = True
     num_classes: int = 0
 
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether the output for one example depends on the others in the batch."""
+        return self.norm == "batch"
+
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         count, size = levels(self.image_shape), self.image_shape[0]
@@ -141,6 +146,11 @@ class Critic(nn.Module):
     use_bias: bool = True
     num_classes: int = 0
     conditioning: str = "none"
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether the output for one example depends on the others in the batch."""
+        return self.norm == "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:

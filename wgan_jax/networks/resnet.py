@@ -150,6 +150,11 @@ class Generator(nn.Module):
     axis_name: str | None = None
     num_classes: int = 0
 
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether the output for one example depends on the others in the batch."""
+        return self.norm == "batch"
+
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         count, large = levels(self.image_shape), _large(self.image_shape)
@@ -200,6 +205,11 @@ class Critic(nn.Module):
     axis_name: str | None = None
     num_classes: int = 0
     conditioning: str = "none"
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether the output for one example depends on the others in the batch."""
+        return self.norm == "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:

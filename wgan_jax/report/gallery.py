@@ -49,7 +49,7 @@ def critic_on_grid(gan: Gan, state: TrainState) -> np.ndarray:
     """Scores of a critic of the plane over `[−3, 3]²`: `[128, 128]`, row i at the i-th height."""
     ticks = jnp.linspace(-TOY_EXTENT, TOY_EXTENT, TOY_GRID)
     points = jnp.stack(jnp.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
-    return np.asarray(gan.critic.apply(state.critic.variables, points)).reshape(TOY_GRID, TOY_GRID)
+    return np.asarray(gan.score(state.critic, points).value).reshape(TOY_GRID, TOY_GRID)
 
 
 def draw_plots(workdir: Path, estimate_name: str) -> None:

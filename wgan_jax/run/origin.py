@@ -15,7 +15,7 @@ from wgan_jax.run import checkpoint
 from wgan_jax.run.identity import Origin
 from wgan_jax.run.workdir import read_config
 
-NETWORKS = ("generator/variables/", "critic/variables/", "ema/")
+NETWORKS = ("generator/variables/", "critic/variables/", "critic/constraint/", "ema/")
 """Where the arrays of the networks are among `named_arrays`: parameters, statistics and the generator's average."""
 OPTIMIZERS = ("generator/opt_state/", "critic/opt_state/")
 
