@@ -1,10 +1,11 @@
-"""Shows that two checkouts of wgan_jax compute the same bits: every config, constraint, game and way to cut a batch.
+"""Shows that two checkouts of wgan_jax compute the same bits, for all configs, constraints, games and batch splits.
 
     python -m tests.compare_checkouts OLD NEW [--only=TEXT]
 
-Each case trains for three iterations by the command of each checkout, at small width and on the same pictures. The
-digests of all arrays in the checkpoints, all metrics and all sample pictures must be equal. The two share a cache of
-compiled programs, so a case whose program is the same is compiled once.
+Each case trains small networks for three iterations with the command of each checkout, on the same pictures. The
+digests of all arrays in the checkpoints, all metrics and all sample pictures must be equal, and the new checkout must
+load the old one's checkpoint. Both checkouts share a cache of compiled programs, so a program that is the same in both
+is compiled once.
 """
 
 import argparse
@@ -36,7 +37,7 @@ RESNET = [
 ]
 
 CASES: dict[str, tuple[list[str], list[str]]] = {
-    # name: the config, by its name today and by earlier ones, and further flags
+    # name: names of the config, today's and earlier ones, and further flags
     "digits": (["digits.py"], []),
     "digits, clipping": (["digits.py:clip", "digits_clip.py"], WARM_UP),
     "digits, clipping before": (["digits.py:clip", "digits_clip.py"], [*WARM_UP, "--config.constraint.order=before"]),
@@ -82,7 +83,7 @@ def make_pictures(folder: Path) -> None:
 
 
 def train(checkout: Path, case: str, workdir: Path, pictures: Path, cache: Path) -> dict[str, object]:
-    """Trains a case by one checkout's command; returns its arrays' digests, metrics and pictures."""
+    """Trains a case with the command of a checkout. Returns the digests of its arrays, its metrics and pictures."""
     names, flags = CASES[case]
     paths = [name.format(pictures=pictures) for name in names]
     path = next(path for path in paths if _there(checkout, path))
@@ -90,6 +91,14 @@ def train(checkout: Path, case: str, workdir: Path, pictures: Path, cache: Path)
     command = [sys.executable, "-m", "wgan_jax.train", f"--config={checkout / 'configs' / path}"]
     command += [f"--workdir={workdir}", *SHORT, *SMALL]
     command += [flag.format(pictures=pictures) for flag in flags if not flag.startswith("--devices=")]
+    run(checkout, command, cache, devices)
+    record = json.loads((workdir / "checkpoints" / "3" / "record.json").read_text())
+    samples = {path.name: path.read_bytes() for path in sorted((workdir / "samples").iterdir())}
+    return record["digests"] | samples | {"metrics": (workdir / "metrics.jsonl").read_text()}
+
+
+def run(checkout: Path, command: list[str], cache: Path, devices: str = "1") -> None:
+    """Runs a Python command on one checkout's package."""
     env = os.environ | {
         "PYTHONPATH": str(checkout),
         "JAX_PLATFORMS": "cpu",
@@ -99,14 +108,11 @@ def train(checkout: Path, case: str, workdir: Path, pictures: Path, cache: Path)
     }
     done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{case} in {checkout}: {done.stderr}")
-    record = json.loads((workdir / "checkpoints" / "3" / "record.json").read_text())
-    samples = {path.name: path.read_bytes() for path in sorted((workdir / "samples").iterdir())}
-    return record["digests"] | samples | {"metrics": (workdir / "metrics.jsonl").read_text()}
+        raise SystemExit(f"{' '.join(command)} in {checkout}: {done.stderr}")
 
 
 def _there(checkout: Path, path: str) -> bool:
-    """Tells whether a checkout has a config, and takes its argument."""
+    """Tells whether a checkout contains a config and the config accepts the argument of its path."""
     name, _, argument = path.partition(":")
     file = checkout / "configs" / name
     return file.exists() and (not argument or "def get_config()" not in file.read_text())
@@ -127,6 +133,8 @@ def main() -> None:
                 train(checkout.absolute(), case, place / side / case, place / "pictures", place / "cache")
                 for side, checkout in (("old", args.old), ("new", args.new))
             )
+            restore = f"import wgan_jax; wgan_jax.restore({str(place / 'old' / case)!r})"
+            run(args.new.absolute(), [sys.executable, "-c", restore], place / "cache")
             wrong = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
             different += bool(wrong)
             print(f"{case}: " + (f"DIFFERENT: {', '.join(wrong[:3])}" if wrong else f"{len(new)} equal"), flush=True)

@@ -1,9 +1,9 @@
-"""Times how long a run waits for a checkpoint of a large state, and how long the checkpoint takes in the background.
+"""Measures how long a run waits for a checkpoint of a large state, and how long the checkpoint takes in the background.
 
     python -m tests.compare_checkpoint [--width=9216] [--rounds=3]
 
-The state is that of an MLP critic with Adam: 2.0 GB at a width of 9,216. The run waits while the state is copied; it is
-digested, written and sealed behind its back.
+The state belongs to a GAN with an MLP critic and Adam. It has 2.0 GB at a width of 9,216. The run waits only while the
+state is copied. It goes on while the copy is digested, written and sealed.
 """
 
 import argparse

@@ -1,9 +1,10 @@
-"""Times an iteration of the training loop against the bare compiled step.
+"""Compares the time of an iteration in the training loop with the time of the bare compiled step.
 
     python tests/compare_loop.py --config=configs/digits.py [--rounds=5] [--json]
 
-A run with the config's own reports, samples and checkpoints pauses after each interval of checkpoints, when nothing is
-under way on the device, and bare steps run for half as long, on one batch, in calls of as many iterations as the run's.
+The run writes reports, samples and checkpoints as its config says. It pauses after each checkpoint interval, when the
+device is idle. Then bare steps run on one batch, for half of the time that the interval took. A compiled call of these
+contains as many iterations as a call of the run.
 """
 
 import json
@@ -26,7 +27,7 @@ from wgan_jax.run.training import train
 
 
 class BareStep:
-    """The run's compiled step, on one batch."""
+    """Compiled step of a run, which gets the same batch again and again."""
 
     def __init__(self, config):
         gan, devices = (
@@ -39,7 +40,7 @@ class BareStep:
         self.milliseconds(0)
 
     def milliseconds(self, seconds):
-        """Of an iteration, over so many seconds."""
+        """Runs the step for `seconds`. Returns the milliseconds per iteration."""
         began, steps = time.perf_counter(), 0
         while steps == 0 or time.perf_counter() - began < seconds:
             self._state, _ = jax.block_until_ready(self._dispatch(self._state, self._batch, self._segment))
@@ -48,9 +49,9 @@ class BareStep:
 
 
 def compare(config, rounds):
-    """Milliseconds of an iteration for each round: the loop's and the bare step's."""
+    """Returns for each round the milliseconds per iteration of the loop and of the bare step."""
     interval = config.report.checkpoint_every
-    config.steps = interval * (rounds + 1)  # the first interval has the compilation
+    config.steps = interval * (rounds + 1)  # the first interval contains the compilation
     bare, times, began = BareStep(config), [], 0.0
 
     class Pausing(Progress):

@@ -1,16 +1,18 @@
-"""Times a generator iteration of wgan_jax against the same one in PyTorch, on the CPU.
+"""Compares the time of a generator iteration in wgan_jax with the same iteration in PyTorch, on the CPU.
 
     python tests/compare_torch.py [--torch-python=PYTHON] [--rounds=7] [--case=dcgan_penalty …] [--json]
 
-Processes with two threads each, one of ours and one for each way of PyTorch, hold the same networks, batch and
-optimizer ready and take turns, one iteration each, for as many rounds as asked: what else the machine does falls on
-all. The ways are eager PyTorch as it comes, with `channels_last` in memory, with `torch.autocast` in bfloat16, and with
-both. `torch.compile` is none of them: it has no gradient of a gradient, which the penalty needs.
+One process runs wgan_jax, and one process runs each way to use PyTorch. Each has two threads, and the same networks,
+batch and optimizer. The processes take turns, one iteration at a time, for the given number of rounds. So other work on
+the machine slows all of them equally. The ways are eager PyTorch as it is, with `channels_last` in memory, with
+`torch.autocast` in bfloat16, and with both. `torch.compile` is not among them, because it does not support the gradient
+of a gradient, which the penalty needs.
 
-The yardstick is the fastest of PyTorch's ways at our precision or a higher one: under bfloat16 any, under float32 those
-in float32. The table has the medians, and the median over the rounds of the yardstick's time divided by ours; below,
-each way's time and how many times as fast as eager PyTorch it is. PyTorch (`pip install torch==2.13.0`) may be in an
-environment of its own, without jax: `--torch-python` names its interpreter.
+wgan_jax is compared with the fastest way whose precision is the same or higher: with any way if wgan_jax computes in
+bfloat16, and with the ways in float32 if it computes in float32. The table shows the median times and the ratio,
+PyTorch's time divided by ours, as a median over the rounds. The line below each case shows the time of each way and how
+many times as fast as eager PyTorch it is. PyTorch (`pip install torch==2.13.0`) may be installed in another
+environment, without jax: `--torch-python` names its interpreter.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import time
 
 THREADS = 2
 CASES = {
-    # name: network, image shape, width, latent size, batch, constraint, precision of ours
+    # name: network, image shape, width, latent size, batch size, constraint, precision of wgan_jax
     "dcgan_penalty": ("dcgan", (32, 32, 1), 64, 128, 64, "gradient_penalty", "float32"),
     "dcgan_clipping": ("dcgan", (32, 32, 1), 64, 128, 64, "clip", "float32"),
     "resnet_penalty": ("resnet", (32, 32, 3), 128, 128, 16, "gradient_penalty", "float32"),
@@ -32,7 +34,7 @@ CASES = {
 }
 N_CRITIC = 5
 WAYS = {
-    # name: what PyTorch is asked for
+    # name: the options of PyTorch that it turns on
     "eager": (),
     "channels_last": ("channels_last",),
     "bfloat16": ("autocast",),
@@ -41,13 +43,13 @@ WAYS = {
 
 
 def ways(case):
-    """The ways of PyTorch that there are for a case."""
+    """Returns the ways to use PyTorch that a case allows."""
     images = CASES[case][0] != "mlp"
     return [way for way in WAYS if images or "channels_last" not in way]
 
 
 def comparable(way, case):
-    """Whether a way computes at our precision of a case, or at a higher one."""
+    """Tells whether a way of PyTorch has at least the precision of wgan_jax in a case."""
     return CASES[case][-1] == "bfloat16" or "autocast" not in WAYS[way]
 
 
@@ -109,7 +111,7 @@ def torch_iteration(case, way="eager"):
 
 
 def serve(library, case, way):
-    """Two iterations unasked, for compilation and caches; then one for each line of input, its seconds printed."""
+    """Runs two iterations for compilation and caches. Then runs one for each line of input and prints its seconds."""
     iteration = jax_iteration(case) if library == "jax" else torch_iteration(case, way)
     iteration()
     iteration()
@@ -121,11 +123,11 @@ def serve(library, case, way):
 
 
 def compare(case, rounds, torch_python):
-    """The seconds of each round, ours and by PyTorch's ways."""
+    """Times a case. Returns the seconds of each round, for wgan_jax ("ours") and for each way of PyTorch."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(THREADS)}
     if hasattr(os, "sched_getaffinity"):
         cores = sorted(os.sched_getaffinity(0))[:THREADS]
-        os.sched_setaffinity(0, cores)  # XLA takes a thread for each core it is allowed
+        os.sched_setaffinity(0, cores)  # XLA starts a thread for each core that it may use
     serve = [__file__, "--case", case, "--serve"]
     commands = {"ours": [sys.executable, *serve, "jax"]}
     commands |= {way: [torch_python, *serve, "torch", "--way", way] for way in ways(case)}
@@ -136,7 +138,7 @@ def compare(case, rounds, torch_python):
     try:
         for worker in workers.values():
             if worker.stdout.readline() != "ready\n":
-                raise SystemExit(f"{case}: {' '.join(worker.args)} did not start; its error stands above.")
+                raise SystemExit(f"{case}: {' '.join(worker.args)} did not start; see its error above.")
         times = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
@@ -150,7 +152,7 @@ def compare(case, rounds, torch_python):
 
 
 def ratio(theirs, ours):
-    """The quartiles over the rounds of one time divided by another."""
+    """Returns the quartiles, over the rounds, of `theirs` divided by `ours`."""
     return statistics.quantiles([b / a for a, b in zip(ours, theirs, strict=True)], n=4)
 
 

@@ -1,9 +1,10 @@
-"""Runs a command that dies at a named point of what it does on the disk: for `test_death.py`.
+"""Runs a training that kills itself at a given point of its work on the disk, for `test_death.py`.
 
     python -m tests.die POINT before|after COUNT ARGUMENTS_OF_TRAIN…
 
-The process kills itself before or after the COUNT-th time that it comes to the point. A point is a function of the
-program, so one that is renamed or no longer called is noticed: the process then ends with code 77.
+A point is a function of the program. The process kills itself right before or right after the COUNT-th call of this
+function. If the function no longer exists, there is an error. If it is called fewer times, the process ends with code
+77.
 """
 
 import importlib
@@ -28,7 +29,7 @@ POINTS = {
 
 
 def arm(point: str, when: str, count: int) -> None:
-    """Replaces the function of a point by one that dies."""
+    """Replaces the function of a point by one that kills the process."""
     module, _, name = POINTS[point].partition(":")
     *path, last = name.split(".")
     place = importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Kills a run at random moments, again and again, and compares its end with an undisturbed run's, bit for bit.
+"""Kills a run at random moments, again and again, and compares its results bit for bit with an undisturbed run.
 
 python -m tests.kill --kills=50 [--seed=0]
 """
@@ -22,7 +22,7 @@ LONG = ["--config.steps=2000", "--config.report.checkpoint_every=40", "--config.
 
 
 def differences(whole: Path, killed: Path) -> list[str]:
-    """What of two finished runs is not the same, bit for bit."""
+    """Returns the names of the results in which two finished runs differ, by even one bit."""
     found = []
     for name in ("metrics.jsonl", "samples", "plots"):
         files = [whole / name] if (whole / name).is_file() else sorted((whole / name).iterdir())
@@ -42,12 +42,12 @@ def differences(whole: Path, killed: Path) -> list[str]:
 
 
 def kill_again_and_again(folder: Path, kills: int, seed: int) -> list[str]:
-    """Kills a run so many times, lets it end, and gives its differences from an undisturbed one."""
+    """Kills a run `kills` times and then lets it finish. Returns its differences from an undisturbed run."""
     chance = random.Random(seed)
     done = run(train_command(folder / "whole", *LONG))
     assert done.returncode == 0, done.stderr
     args = train_command(folder / "killed", *LONG)
-    # Most moments lie in start-up and the first checkpoints; some runs are let go to near their end.
+    # Most of these moments are during the start or the first checkpoints. Some are near the end of the run.
     for _ in range(kills):
         process = subprocess.Popen(
             args, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -1,10 +1,11 @@
-"""Shows that the tests bite: puts each defect of `test_defects.py` into a copy of the package, and its test must fail.
+"""Shows that the tests find defects: each test of `test_defects.py` must fail in a copy that contains its defect.
 
     python -m tests.mutations [part of a test's name]
 
-A mutation names its test, a file, a text that occurs in it exactly once, and what stands there instead. Without
-mutation every test must pass. An error is raised when a text is not found, when a test of the list has no mutation,
-and when a test passes, or fails by anything but an assertion, with its defect in.
+A mutation consists of a test, a file, a text that occurs exactly once in this file, and a text that replaces it. All
+tests must pass in a copy without mutation. It is an error if a text is not found, if a test of `test_defects.py` has no
+mutation, if a test passes although its defect is in the copy, or if it fails there for another reason than a failed
+assertion.
 """
 
 import concurrent.futures
@@ -75,12 +76,13 @@ MUTATIONS = [
         "c.constraint.weight = 10.0",
         "c.constraint.weight = 0.1",
     ),
-    Mutation("test_penalty_computed_and_never_added", "method/step.py", "fake_scores) + constraint", "fake_scores)"),
+    Mutation("test_penalty_computed_and_never_added", "method/objectives.py", "fake_scores) + term", "fake_scores)"),
     Mutation(
         "test_penalty_with_an_optimizer_step_of_its_own",
         "method/step.py",
-        " critic_optimizer.update(",
-        " (lambda g, s, *a, **k: critic_optimizer.update(g, critic_optimizer.update(g, s, *a, **k)[1], *a, **k))(",
+        "updates, opt_state = optax",
+        "_, opt_state = optax.with_extra_args_support(optimizer).update(slope, opt_state, params, step=step)\n"
+        "    updates, opt_state = optax",
     ),
     Mutation(
         "test_batch_norm_in_a_critic_under_a_penalty",
@@ -97,8 +99,9 @@ MUTATIONS = [
     Mutation(
         "test_the_same_real_batch_for_all_critic_updates",
         "method/step.py",
-        'real = batch["image"]\n',
-        'batch = jax.tree.map(lambda x: jnp.repeat(x[:1], len(x), 0), batch)\n        real = batch["image"]\n',
+        "n_critic, batch_size = check_batch",
+        "batch = jax.tree.map(lambda x: jnp.repeat(x[:1], len(x), 0), batch)\n"
+        "        n_critic, batch_size = check_batch",
     ),
     Mutation(
         "test_the_same_real_batch_for_all_critic_updates",
@@ -121,8 +124,9 @@ MUTATIONS = [
     Mutation(
         "test_the_generator_steps_on_every_nth_batch_only",
         "method/step.py",
-        "optax.apply_updates(generator.params, updates)",
-        "jax.tree.map(lambda w, u: jnp.where(state.step % 5 == 0, w + u, w), generator.params, updates)",
+        'metrics |= {"generator_grad_norm"',
+        "params = jax.tree.map(lambda w, new: jnp.where(state.step % 5 == 0, new, w), generator.params, params)\n"
+        '        metrics |= {"generator_grad_norm"',
     ),
     Mutation(
         "test_warm_up_configured_and_never_used",
@@ -160,12 +164,16 @@ MUTATIONS = [
 
 
 def tests() -> list[str]:
-    """Names of the list's tests."""
+    """Returns the names of the tests in `test_defects.py`."""
     return re.findall(r"^def (test_\w+)", (ROOT / DEFECTS).read_text(), re.MULTILINE)
 
 
 def mutated(mutation: Mutation) -> str:
-    """The text of the mutated file; ValueError if there is not exactly one place for the mutation."""
+    """Returns the text of the mutated file.
+
+    Raises:
+      ValueError: if the text that the mutation replaces does not occur exactly once.
+    """
     text = (ROOT / "wgan_jax" / mutation.file).read_text()
     if text.count(mutation.old) != 1:
         raise ValueError(f"{mutation.test}: {text.count(mutation.old)} times in {mutation.file}: {mutation.old}")
@@ -173,7 +181,7 @@ def mutated(mutation: Mutation) -> str:
 
 
 def copy(folder: pathlib.Path, mutation: Mutation | None) -> None:
-    """The package and its tests in a folder, with a mutation."""
+    """Copies the package and its tests into a folder, and applies a mutation if there is one."""
     for name in ("wgan_jax", "tests", "configs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "setup.cfg", folder)
@@ -182,7 +190,7 @@ def copy(folder: pathlib.Path, mutation: Mutation | None) -> None:
 
 
 def pytest(folder: pathlib.Path, test: str) -> tuple[int, str]:
-    """Exit code and output of one of the list's tests, or of all for "", in a copy."""
+    """Runs a test of `test_defects.py` in a copy, or all of them for "". Returns exit code and output."""
     selected = f"{DEFECTS}::{test}" if test else DEFECTS
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short", selected],
@@ -196,7 +204,7 @@ def pytest(folder: pathlib.Path, test: str) -> tuple[int, str]:
 
 
 def complaint(mutation: Mutation | None) -> str:
-    """What is wrong with a mutation, or with the tests where there is none; "" if nothing."""
+    """Checks a mutation, or the tests without mutation for None. Returns what is wrong, or "" if nothing is."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         copy(folder, mutation)
@@ -207,12 +215,12 @@ def complaint(mutation: Mutation | None) -> str:
     if code == 0:
         return f"{title}: passes"
     if code != 1 or not re.search(r"^E +(assert|AssertionError|Failed: DID NOT RAISE)", output, re.MULTILINE):
-        return f"{title}: fails by something else than its assertion\n{output}"
+        return f"{title}: fails for another reason than an assertion\n{output}"
     return ""
 
 
 def check(part: str = "") -> list[str]:
-    """All complaints."""
+    """Checks all mutations whose test's name contains `part`. Prints each result and returns the complaints."""
     chosen = [mutation for mutation in MUTATIONS if part in mutation.test]
     missing = sorted(set(tests()) ^ {mutation.test for mutation in MUTATIONS})
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -221,10 +229,10 @@ def check(part: str = "") -> list[str]:
             title = f"{mutation.test}, {mutation.file}" if mutation else "all tests, without mutation"
             print("BAD " if text else "ok  ", title, flush=True)
             found += [text] * bool(text)
-    return [f"{name}: in one of the tests and the mutations only" for name in missing] + found
+    return [f"{name}: only in the tests or only in the mutations" for name in missing] + found
 
 
 if __name__ == "__main__":
     if complaints := check(*sys.argv[1:]):
         sys.exit("\n".join(complaints))
-    print("Every test passes, and fails with its defect put in.")
+    print("Every test passes, and fails when its defect is put in.")

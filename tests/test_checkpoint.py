@@ -1,8 +1,10 @@
 """Damage of every kind to every file of a checkpoint, and checkpoints that belong to something else."""
 
 import errno
+import json
 import pathlib
 import shutil
+import tarfile
 
 import jax
 import numpy as np
@@ -170,13 +172,24 @@ def test_checkpoints_of_before_the_digests_still_load(workdir, gan, states):
     """Their record has no digests, so without a seal nothing vouches for them."""
     path = workdir / "checkpoints" / "16"
     record = {"format": 1, "arrays": checkpoint.describe(states[4])}
-    ocp.save(path, states[4], checkpointable_name="state", custom_metadata=record)
+    ocp.save(path, checkpoint.stored(states[4]), checkpointable_name="state", custom_metadata=record)
     seal.write_seal(path)
     step, state = checkpoint.newest(workdir, gan)
     assert step == 16
     assert_same_bits(state, states[4])
     (workdir / "checkpoints" / "16" / seal.SEAL).unlink()
     assert checkpoint.newest(workdir, gan, warn=lambda line: None)[0] == 12
+
+
+def test_a_run_of_before_constraints_had_a_state_loads_and_goes_on(tmp_path):
+    """`run_before_constraints_had_state.tar.gz` is a run of two iterations, as an earlier version left it."""
+    with tarfile.open(pathlib.Path(__file__).parent / "run_before_constraints_had_state.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    _, state = wgan_jax.restore(tmp_path / "run")
+    assert int(state.step) == 2
+    record = json.loads((tmp_path / "run" / "checkpoints" / "2" / "record.json").read_text())
+    found = {name: seal.array_digest(x) for name, x in wgan_jax.named_arrays(state).items()}
+    assert found == record["digests"]
 
 
 def unreadable(path):

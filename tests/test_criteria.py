@@ -25,10 +25,10 @@ def broken(criteria):
 def test_a_claim_holds_if_every_demand_is_met():
     result = harness.Result({}, None, "", "it is so", {"large": True, "small": True})
     assert result.holds
-    assert result.sentence == "it is so: these numbers bear it out."
+    assert result.sentence == "it is so: these numbers support it."
     result = dataclasses.replace(result, criteria={"large": True, "small": False, "round": False})
     assert not result.holds
-    assert result.sentence == "it is so: these numbers do not bear it out (not so: small; round)."
+    assert result.sentence == "it is so: these numbers do not support it (not met: small; round)."
 
 
 # value_surfaces

@@ -110,5 +110,5 @@ def test_pictures_that_have_all_gone_bad_are_one_clear_error(tmp_path, monkeypat
     settings = two_classes(tmp_path, 4)
     for path in tmp_path.rglob("*.png"):
         path.write_text("no picture")
-    with pytest.raises(UserError, match=r"4 of 4 images cannot be read.*; mend them"):
+    with pytest.raises(UserError, match=r"4 of 4 images cannot be read.*; fix them"):
         data.load(settings, "train", most=4)

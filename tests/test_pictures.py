@@ -161,7 +161,7 @@ def test_a_folder_that_may_not_be_listed(ten, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match=r"closed: cannot be listed: Permission denied; mend its permissions"):
+    with pytest.raises(UserError, match=r"closed: cannot be listed: Permission denied; fix its permissions"):
         data.load(config(ten), "train")
 
 

@@ -1,4 +1,4 @@
-"""Walks small runs over the devices that this process sees, and saves where they end: for `test_parallel.py`.
+"""Trains small runs on the devices of this process and saves their final states, for `test_parallel.py`.
 
 python -m tests.trajectories OUT.npz VARIANT,VARIANT,… MODE:DEVICES,… [ADDRESS COUNT INDEX]
 """
@@ -17,7 +17,7 @@ import wgan_jax
 from wgan_jax.cost import hlo, slices
 from wgan_jax.data import batches
 from wgan_jax.data.arrays import ArraySource
-from wgan_jax.devices import mesh
+from wgan_jax.devices import hosts, mesh
 from wgan_jax.method import constraints
 from wgan_jax.method.schedule import CriticSchedule
 from wgan_jax.method.state import named_arrays
@@ -50,9 +50,10 @@ class Critic(nn.Module):
         return nn.Dense(1, dtype=self.dtype)(h)[:, 0].astype(jnp.float32)
 
 
-# A large ε: where a gradient is 0 but for rounding (a bias before a batch norm, or of a unit that is active for every
-# example), steps would be of rounding alone. These runs show that every number goes where it should; how far rounding
-# takes a run with an optimizer of its own is in `yardstick.py`.
+# A large ε. Some gradients are 0 except for rounding, for example the gradient of a bias before a batch norm, or of a
+# unit that is active for every example. With a small ε, the optimizers would turn such rounding errors into full steps.
+# These runs show that every number reaches its place. `yardstick.py` measures the effect of rounding with the configs'
+# own optimizers.
 EPS = 1e-4
 
 
@@ -108,7 +109,7 @@ VARIANTS = {
 
 
 def walk(name: str, devices: mesh.Parallel, microbatches: int | None = None) -> dict[str, np.ndarray]:
-    """Every array at the end of a run, and every metric of each of its steps."""
+    """Trains a run. Returns every array of its final state, and every metric of each step."""
     gan, parts = VARIANTS[name]()
     rng = np.random.default_rng(0)
     shape = (BATCH * N_CRITIC * STEPS, *gan.image_shape)
@@ -137,15 +138,15 @@ def walk(name: str, devices: mesh.Parallel, microbatches: int | None = None) -> 
 
 
 def exchanged(name: str, devices: mesh.Parallel) -> dict[str, dict[str, int]]:
-    """What the devices exchange in one step."""
+    """Returns the number and the bytes of the exchanges between devices in one step, by kind."""
     gan, parts = VARIANTS[name]()
     compiled = slices.lower(gan, devices, N_CRITIC, BATCH, microbatches=parts).compile()
     return slices.collectives(hlo.Program(compiled.as_text()).collectives)
 
 
-def main(out: str, variants: str, modes: str, *hosts: str) -> None:
-    if hosts:
-        hosts.initialize(hosts[0], int(hosts[1]), int(hosts[2]))
+def main(out: str, variants: str, modes: str, *address: str) -> None:
+    if address:
+        hosts.initialize(address[0], int(address[1]), int(address[2]))
     results = {}
     for variant in variants.split(","):
         for mode in modes.split(","):

@@ -1,13 +1,17 @@
-"""Measures how far shipped configs come from one device on eight, and on one with other orders of sums.
+"""Measures how far runs on eight devices differ from runs on one device, and how far rounding explains this.
 
 python -m tests.yardstick OUT.json NAME|NAME|… KIND,KIND,…
 
-For `test_parallel.py`. A name is a file of `configs/` and perhaps its argument, such as `toy:swissroll,penalty`. A kind
-is `jit:8` or `pmap:8`, on so many devices; `parts:2`, one device with so many microbatches; `order:1`, one device with
-the examples of each batch in the first of some random orders: the same examples, the same draws for each, other orders
-of sums; or `wrong:1`, the same with the draws left where they were, a mistake that must not pass for rounding.
+`test_parallel.py` uses it. A NAME is a file of `configs/`, optionally with its argument, such as
+`toy:swissroll,penalty`. The runs are compared with `jit:1`, one device. A KIND is one of these:
+- `jit:8` or `pmap:8`: that number of devices.
+- `parts:2`: one device, with that number of microbatches.
+- `order:1`: one device, with the examples of each batch in a random order; the number is the seed of the order. Every
+  example keeps its own random draws. Only the order of sums changes, so the difference is rounding.
+- `wrong:1`: the same, but the random draws stay in place while the examples move. This is a mistake, and it must not
+  look like rounding.
 
-Distances, at each of `STEPS`, are ‖a − b‖₂ / ‖b‖₂ over all parameters of both players, b after as many iterations of
+The distance after each of `STEPS` iterations is ‖a − b‖₂ / ‖b‖₂ over all parameters of both players, where b belongs to
 `jit:1`.
 """
 
@@ -37,7 +41,7 @@ STEPS = (1, 3, 30)
 
 
 def shipped(name: str) -> ConfigDict:
-    """A config as it is shipped; convolutional networks are narrower, and learn from batches of 32."""
+    """Returns a shipped config, but with narrower convolutional networks that learn from batches of 32."""
     file, _, argument = name.partition(":")
     spec = importlib.util.spec_from_file_location(file, ROOT / "configs" / f"{file}.py")
     module = importlib.util.module_from_spec(spec)
@@ -54,7 +58,7 @@ def shipped(name: str) -> ConfigDict:
 
 
 def source(config: ConfigDict) -> data.Source:
-    """The config's data, or random bytes of their shape where they would have to be prepared."""
+    """Returns the config's data. Random images of the same shape replace data sets that would have to be prepared."""
     if not config.data.name.startswith("tfds:"):
         return data.load(config, "train")
     rng = np.random.default_rng(0)
@@ -62,7 +66,7 @@ def source(config: ConfigDict) -> data.Source:
 
 
 def walk(config: ConfigDict, gan: wgan_jax.Gan, state: wgan_jax.TrainState, kind: str) -> list[np.ndarray]:
-    """All parameters of both players as one vector, after each of `STEPS`."""
+    """Trains a run of one kind. Returns all parameters of both players as one vector, after each of `STEPS`."""
     name, _, number = kind.partition(":")
     many = name in ("jit", "pmap")
     devices = Parallel(tuple(jax.devices()[: int(number) if many else 1]), name if many else "jit")

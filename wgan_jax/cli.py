@@ -1,10 +1,10 @@
-"""How every command starts and ends: flags in; at a mistake one clear line, and an exit code.
+"""The start and end of every command: it parses the flags, and turns mistakes into one line and an exit code.
 
 | exit code | |
 |---|---|
 | 0 | done |
-| 2 | a mistake of the user's, or something that this machine refuses: one line on stderr says which, and what helps |
-| 130, 143 | asked to stop by Ctrl-C, by SIGTERM |
+| 2 | a mistake of the user, or a limit of this machine: one line on stderr says what is wrong and how to fix it |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM |
 | 1 | a defect of the program: a traceback |
 """
 
@@ -24,11 +24,11 @@ from ml_collections import config_flags
 from wgan_jax.devices import determinism
 from wgan_jax.errors import UserError, clear_errors, one_line
 
-flags.disclaim_key_flags()  # those defined here belong to the command, whose --help lists them
+flags.disclaim_key_flags()  # the flags defined here belong to the command: its --help lists them
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`."""
+    """Parses the flags, calls `main`, and ends the process with one of the exit codes of this module."""
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -39,14 +39,14 @@ def run(main: Callable[[], None]) -> None:
         except UserError as error:
             fail(str(error))
         except BrokenPipeError:
-            # Who read the output has gone, as `head` does. Nothing can be printed, at the interpreter's end neither.
+            # The reader of the output has closed it, as `head` does. Nothing more may be printed, even at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + 13)
         except KeyboardInterrupt:
             sys.exit(130)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may contain characters that the terminal cannot show
     determinism.require()
     app.run(guarded, flags_parser=_parse)
 
@@ -57,12 +57,12 @@ def define_config() -> None:
         config_flags.DEFINE_config_file(
             "config", None, "A Python file with get_config(). It is executed: give only one that you trust."
         )
-    except flags.Error as error:  # it reads a --flagfile already
+    except flags.Error as error:  # it already reads a --flagfile
         fail(one_line(error))
 
 
 def define_path(name: str, default: str | None, help: str) -> None:
-    """Defines the flag of a file or folder of this machine, whose value is a `Path`; `~` is the home folder."""
+    """Defines a flag for a file or folder of this machine. Its value is a `Path`, and `~` means the home folder."""
     flags.DEFINE(_PathParser(), name, default, help)
 
 
@@ -82,7 +82,7 @@ class _PathParser(flags.ArgumentParser[Path]):
 
 
 def _parse(argv: list[str]) -> list[str]:
-    # orbax logs its whole life, and its errors twice: they end in one line here. `--verbosity=0` brings it back.
+    # orbax logs every operation, and each error twice; our commands print one line. `--verbosity=0` shows its log.
     flags.FLAGS.verbosity = logging.FATAL  # type: ignore[assignment]
     _check_config_file(argv)
     try:
@@ -92,17 +92,17 @@ def _parse(argv: list[str]) -> list[str]:
     except (AttributeError, KeyError) as error:
         fail(f"--config: unknown key {one_line(error)}; wgan_jax/config/settings.py explains every key")
     except Exception as error:
-        # A config file is the user's Python: whatever it raises is a mistake to mend there.
+        # A config file is Python code of the user: whatever it raises is a mistake to fix there.
         fail(f"--config: {type(error).__name__}: {one_line(error)}")
 
 
 def _check_config_file(argv: list[str]) -> None:
-    """Ends with a clear line if the file that `--config=` names is not there."""
+    """Ends the process with a one-line message if the file of `--config=` does not exist."""
     for arg, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, value = arg.lstrip("-").partition("=")
         if arg.startswith("-") and name == "config":
             path = (value if equals else following).partition(":")[0]
-            if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
+            if not os.path.isfile(path):  # `Path.is_file` would raise for a name that is too long
                 fail(f"--config={path}: no such file; it is a Python file such as configs/digits.py")
 
 
@@ -113,14 +113,14 @@ def fail(message: str) -> NoReturn:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on the disk, so that a second start need not compile again.
+    """Keeps compiled programs on the disk, so that a second start does not compile them again.
 
-    In `JAX_COMPILATION_CACHE_DIR`, or else `~/.cache/wgan_jax`. Unlike machines may share the folder: the name that JAX
-    gives a program has the versions, the flags, and the kind of device in it, of a CPU its features.
+    The folder is `JAX_COMPILATION_CACHE_DIR` if that is set, else `~/.cache/wgan_jax`. Different machines may share it:
+    JAX names a program by its versions, its flags and the kind of device, and on a CPU also by its features.
     """
-    # A cache that cannot be written costs time, no more.
+    # A cache that cannot be written costs only time.
     warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-        if home.is_absolute():  # in some containers the user has no home
+        if home.is_absolute():  # in some containers the user has no home folder
             jax.config.update("jax_compilation_cache_dir", str(home / "wgan_jax"))

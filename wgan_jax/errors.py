@@ -1,4 +1,4 @@
-"""The error that a user's mistake ends in, and the hints in its message."""
+"""The error for mistakes of the user, and the hints in its messages."""
 
 import difflib
 import sys
@@ -13,13 +13,13 @@ class UserError(ValueError):
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint at the known name that `name` may have meant, or all of them."""
+    """Returns a hint for a message: the known name most similar to `name`, or all of them if none is similar."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
 
 
 def multiples(size: int, unit: int) -> str:
-    """A hint at the multiples of `unit` that are nearest to a batch size which is none."""
+    """Returns a hint for a message: the multiples of `unit` nearest to a batch size that is not one of them."""
     low = size // unit * unit
     return f"the nearest that works is {unit}" if not low else f"{low} and {low + unit} are the nearest that work"
 
@@ -36,12 +36,12 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def clear_errors(memory: str = "ask for less at once, or use a machine with more") -> Iterator[None]:
-    """Turns what this machine refuses, be it memory, a file or a device, into one clear `UserError`.
+    """Turns a lack of memory, a file error or a missing device into a one-line `UserError`.
 
-    Other errors pass: they are defects of the program.
+    Other errors pass through: they are defects of the program.
 
     Args:
-      memory: what helps where memory is short.
+      memory: advice for the case that memory runs out.
     """
     try:
         yield
@@ -55,7 +55,7 @@ def clear_errors(memory: str = "ask for less at once, or use a machine with more
         if error.errno is None:
             raise
         place = error.filename or "a file"
-        raise UserError(f"{place}: {error.strerror}; use another path, or mend its permissions or its disk") from error
+        raise UserError(f"{place}: {error.strerror}; use another path, or fix its permissions or its disk") from error
     except RuntimeError as error:
         if "Unable to initialize backend" in str(error):
             raise UserError(f"{one_line(error)}; JAX_PLATFORMS=cpu uses the processor") from error

@@ -1,4 +1,4 @@
-"""Files on the disk: written whole or not at all, and never through a link."""
+"""Files on the disk: how to write one completely or not at all, and never through a link."""
 
 import errno
 import os
@@ -9,14 +9,19 @@ from pathlib import Path
 from wgan_jax.errors import UserError
 
 PARTIAL = ".wgan_jax-partial"
-"""Ending of a file or folder that is not whole yet. A leftover of a killed run is overwritten or removed."""
+"""Ending of the name of a file or folder that is not complete yet.
+
+The next start overwrites or removes what a killed run has left under such a name.
+"""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file and puts it on the disk: a reader, or a machine that loses power, has the old one or the new one.
+    """Writes a file through to the disk, and replaces the old file in one operation.
+
+    A reader finds either the old content or the new one, complete, even if the machine loses power in between.
 
     Raises:
-      OSError: if it cannot be written, or if `path` is a link: what a link points to is not ours.
+      OSError: if the file cannot be written, or if `path` is a link: the target of a link is not ours to overwrite.
     """
     if path.is_symlink():
         raise OSError(errno.ELOOP, "it is a link, and nothing is written through a link", str(path))
@@ -30,7 +35,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def there(path: Path) -> bool:
-    """Returns whether something has this name; what cannot be looked at is there."""
+    """Tells whether something has this name: a file, a folder, or a link, even a broken one.
+
+    If the path cannot be examined, the answer is True, to be safe.
+    """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -41,7 +49,7 @@ def there(path: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Puts a file's content, or a folder's list of names, on the disk."""
+    """Writes the content of a file, or the list of names in a folder, through to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,7 +62,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def disk_errors(workdir: Path) -> Iterator[None]:
-    """Turns what the disk refuses into one clear `UserError`."""
+    """Turns errors of the disk into a one-line `UserError`."""
     try:
         yield
     except OSError as error:

@@ -1,1 +1,1 @@
-"""What a training step costs, on this machine or on a pod."""
+"""The cost of a training step on this machine or on a TPU pod: arithmetic, memory, exchange and time."""

@@ -1,7 +1,7 @@
-r"""How many floating point operations a generator iteration needs, counted from the networks' shapes by hand.
+r"""Floating point operations that a generator iteration needs, by formulas over the shapes of the networks' layers.
 
-Only multiplications and additions of the matrix products and convolutions are counted, two per pair. For one example
-and one layer they are, forward:
+Only matrix products and convolutions count. A multiplication and an addition are two operations. In a forward pass one
+layer needs for one example:
 
     dense, in -> out                         2 · in · out
     convolution to h×w pixels                2 · h · w · kh · kw · C · N
@@ -9,17 +9,23 @@ and one layer they are, forward:
     3×3 convolution and 2×2 mean pool, or nearest up-sampling and 3×3 convolution, with h×w small pixels
                                              2 · h · w · 16 · C · N
 
-The gradient by a layer's input costs as much again, and so does the gradient by its kernel; the first layer of a
-network (sum C₁ or G₁) needs no gradient by its input, unless that is what is asked for. With C for a critic's forward
-pass and G for a generator's, a critic update of B examples costs
+The gradient with respect to a layer's input costs the same amount again, and so does the gradient with respect to its
+kernel. The first layers of a network are those whose input depends on no parameter. They need no gradient with respect
+to their input, except where it is the result. Write C for a forward pass of the critic, G for one of the generator, and
+C₁ and G₁ for the shares of their first layers.
+
+A critic update of B examples costs
 
     B · (G + 2 · (3C − C₁) + penalty)
 
-with one pass of the generator, and forward, input gradient and kernel gradient for real and fake. The penalty's
-interpolates cost a forward pass and an input gradient, C each, and the derivative of that gradient by the kernels:
-each layer's input gradient is differentiated once by what went into it and once by its kernel, 2C. Where activations
-are piecewise linear that is all; curved ones (tanh, softplus, elu) and layer normalization send a derivative back
-through the forward pass too: 2C − C₁ more. The generator's update of M examples costs
+This is one forward pass of the generator, and a forward pass, input gradients and kernel gradients of the critic for
+real and for fake examples. The gradient penalty takes a forward pass and the input gradients at the interpolates, C
+each. Its derivative with respect to the kernels differentiates the input gradient of each layer twice, once with
+respect to the gradient that came in and once with respect to the kernel: 2C. This is all if the activations are
+piecewise linear. Curved ones (tanh, softplus, elu) and layer normalization also send a derivative back through the
+forward pass, which costs 2C − C₁ more.
+
+The generator's update of M examples costs
 
     M · (3G − G₁ + 2C)
 """
@@ -41,17 +47,23 @@ from wgan_jax.networks.resnet import ResampledConv
 
 
 class Layer(NamedTuple):
-    """One product of a network."""
+    """Cost of one matrix product or convolution of a network."""
 
     name: str
     flops: int
-    """Forward, for one example."""
+    """Floating point operations of a forward pass of one example."""
     first: bool
-    """Whether its input depends on no parameter, so that nobody needs the loss's gradient by it."""
+    """Whether the layer's input depends on no parameter, so that the gradient with respect to it is not needed."""
 
 
 def layers(network: nn.Module, x: jax.ShapeDtypeStruct, condition: Condition = UNCONDITIONAL) -> list[Layer]:
-    """Returns the products of a network on input `[1, ...]` under a condition, in their order."""
+    """Returns the layers of a network in the order of its forward pass.
+
+    Args:
+      network: generator or critic.
+      x: shape and dtype of its input, `[1, ...]`.
+      condition: shapes and dtypes of its condition.
+    """
     found: list[tuple[str, int]] = []
     given: list[jax.Array] = []
 
@@ -81,7 +93,7 @@ def layers(network: nn.Module, x: jax.ShapeDtypeStruct, condition: Condition = U
 
 
 def _depend(closed: ClosedJaxpr, count: int) -> list[bool]:
-    """Returns for each result of a program whether one of its first `count` arguments goes into it."""
+    """Tells for each result of a program whether it depends on one of the first `count` arguments."""
     reached = set(closed.jaxpr.invars[:count])
     for equation in closed.jaxpr.eqns:
         if any(not isinstance(of, Literal) and of in reached for of in equation.invars):
@@ -105,13 +117,19 @@ def _products(layer: nn.Module, given: tuple[int, ...], output: tuple[int, ...])
 
 
 def _curved(gan: Gan) -> bool:
-    """Whether the critic's gradient depends on its input smoothly, not only piecewise."""
+    """Tells whether the critic is curved instead of piecewise linear: its gradient changes smoothly with its input."""
     activation = getattr(gan.critic, "activation", "relu")
     return activation not in ("relu", "leaky_relu") or getattr(gan.critic, "norm", "none") != "none"
 
 
 def of_step(gan: Gan, batch_size: int, n_critic: int) -> int:
-    """Floating point operations of one generator iteration with `n_critic` critic updates of `batch_size` examples."""
+    """Returns the floating point operations of one generator iteration.
+
+    Args:
+      gan: networks, prior and losses.
+      batch_size: number of real examples per critic update.
+      n_critic: number of critic updates.
+    """
     images = jax.ShapeDtypeStruct((1, *gan.image_shape), jnp.float32)
     latents, condition = jax.eval_shape(lambda: priors.zeros(gan.prior, 1))
     generator, critic = layers(gan.generator, latents, condition), layers(gan.critic, images, condition)
@@ -124,7 +142,7 @@ def of_step(gan: Gan, batch_size: int, n_critic: int) -> int:
 
 
 def _penalised(gan: Gan) -> bool:
-    """Whether the constraint takes the critic's gradient at interpolates."""
+    """Tells whether the constraint is a gradient penalty, which takes the critic's gradient at interpolates."""
     x = jax.ShapeDtypeStruct((2, *gan.image_shape), jnp.float32)
     keys = Keys(jax.random.key(0), 0, 0, jnp.arange(2))
     linear = lambda x: x.sum(range(1, x.ndim))  # noqa: E731

@@ -1,8 +1,8 @@
-"""What a compiled program does, read from its text: arithmetic, memory traffic and collectives, with loops counted.
+"""Arithmetic, memory traffic and collectives of a compiled program, read from its HLO text.
 
-XLA's own cost analysis counts a loop's body once. Here each computation counts as often as it runs, where the loop's
-number of iterations can be read from its condition; a loop whose number is decided at run time counts once. All
-branches of a conditional count, though one runs; a step that is lowered for one platform has none.
+XLA's own cost analysis counts the body of a loop once. Here it counts once for each iteration, if the number of
+iterations is in the text. If it is decided at run time, the body counts once. All branches of a conditional count,
+although only one of them runs. A step that is lowered for one platform has no conditionals.
 """
 
 import collections
@@ -23,58 +23,61 @@ COLLECTIVES = (
     "collective-broadcast",
 )
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
-"""Instructions that move nothing by themselves."""
+"""Instructions that move no data themselves."""
 
 BITS = {"pred": 8, "token": 0, "bf16": 16}
-"""Of the types whose name does not end in their number of bits."""
+"""Bits of the types for which this number is not read from the name."""
 
 
 PASSES = {"high": 3, "highest": 6}
-"""Passes of bfloat16 that a TPU needs for a product of float32 at these precisions (`jax.lax.Precision`); else 1."""
+"""Passes in bfloat16 that a TPU needs for a float32 product at these precisions (`jax.lax.Precision`).
+
+At every other precision it needs one pass.
+"""
 
 
 class Shape(NamedTuple):
-    """An array's type and place."""
+    """Type, shape and memory space of an array."""
 
     bits: int
     dimensions: tuple[int, ...]
     memory: int
-    """0 for the main memory; others are on the chip."""
+    """Memory space: 0 is the main memory. The others are on the chip."""
 
     @property
     def size(self) -> int:
-        """Of the array, in bytes."""
+        """Size of the array in bytes."""
         return math.prod(self.dimensions) * self.bits // 8
 
 
 class Instruction(NamedTuple):
-    """One line of a computation."""
+    """One instruction of a computation, which is one line of the text."""
 
     name: str
     shapes: list[Shape]
-    """Of the result; several for a tuple."""
+    """Shapes of the result. A tuple has several."""
     opcode: str
     operands: list[str]
     attributes: str
 
     def attribute(self, pattern: str) -> str:
-        """What a pattern's group finds among the attributes; "" if it is not there."""
+        """Searches the attributes for a pattern. Returns the text of its first group, or "" if it is not found."""
         found = re.search(pattern, self.attributes)
         return found.group(1) if found else ""
 
 
 class Collective(NamedTuple):
-    """One exchange between devices."""
+    """One collective operation, which exchanges data between devices."""
 
     kind: str
     bytes: int
-    """Of its result on one device."""
+    """Bytes of its result on one device."""
     times: int
-    """How often it happens."""
+    """Number of times that it runs in one run of the program."""
 
 
 class Program:
-    """A compiled program, from its `as_text()`."""
+    """Compiled program, parsed from its `as_text()`."""
 
     def __init__(self, text: str):
         self._computations: dict[str, dict[str, Instruction]] = {}
@@ -89,22 +92,25 @@ class Program:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of all matrix products and convolutions."""
+        """Number of multiplications and additions in all matrix products and convolutions."""
         return sum(times * self._flops(name, i) for name, i, times in self._all(fused=True))
 
     @property
     def bfloat16_flops(self) -> int:
-        """`flops`, each as often as its product takes passes of bfloat16 on a TPU."""
+        """Number of operations on a TPU: `flops`, with each product times the passes in bfloat16 that it needs."""
         return sum(times * self._flops(name, i) * self._passes(name, i) for name, i, times in self._all(fused=True))
 
     @property
     def bytes(self) -> int:
-        """Bytes that all operations read from the main memory and write to it; an upper bound where they read parts."""
+        """Bytes that all operations read from the main memory and write to it.
+
+        It is an upper bound for operations that read only parts of their operands.
+        """
         return sum(times * self._bytes(name, i) for name, i, times in self._all(fused=False))
 
     @property
     def collectives(self) -> list[Collective]:
-        """All exchanges between devices."""
+        """Collective operations of the program."""
         return [
             Collective(i.opcode.removesuffix("-start"), sum(shape.size for shape in i.shapes), times)
             for _, i, times in self._all(fused=True)
@@ -112,7 +118,10 @@ class Program:
         ]
 
     def _all(self, fused: bool) -> Iterator[tuple[str, Instruction, int]]:
-        """Every instruction that runs, with its computation's name and how often; those within fusions if asked."""
+        """Yields each instruction that runs, as (name of its computation, instruction, number of runs).
+
+        `fused` says whether the instructions inside fusions are included.
+        """
         for name, times in self._runs(fused).items():
             for instruction in self._computations[name].values():
                 yield name, instruction, times
@@ -169,7 +178,7 @@ class Program:
     def _bytes(self, computation: str, i: Instruction) -> int:
         if i.opcode in FREE or i.opcode.endswith("-done"):
             return 0
-        if i.opcode.endswith("-start"):  # what arrives, read and written
+        if i.opcode.endswith("-start"):  # the bytes of the result, read at one end and written at the other
             ends = [i.shapes[0], *self._given(computation, i)[:1]]
             return sum(i.shapes[0].size for end in ends if not end.memory)
         return sum(shape.size for shape in [*i.shapes, *self._given(computation, i)] if not shape.memory)
@@ -194,7 +203,10 @@ def _valid(size: int, taps: int, positions: int, stride: int, low: int, dilation
 
 
 def _pairs(size: int, taps: int, positions: int, window: dict[str, str]) -> int:
-    """Pairs of an output position and a tap that meet a pixel: neither padding nor a hole of a dilation."""
+    """Counts the pairs of an output position and a tap that meet a pixel.
+
+    Pairs that meet padding or a hole of a dilation do not count.
+    """
     stride, dilation, spread = (int(window.get(key, 1)) for key in ("stride", "lhs_dilate", "rhs_dilate"))
     low = int(window.get("pad", "0_0").split("_")[0])
     return _valid(size, taps, positions, stride, low, dilation, spread)
@@ -217,7 +229,7 @@ def _parse(line: str) -> Instruction | None:
 
 
 def _closing(text: str) -> int:
-    """Where the parenthesis closes that a text begins with."""
+    """Returns the index of the parenthesis that closes the one at the beginning of a text."""
     depth = 0
     for place, c in enumerate(text):
         depth += (c == "(") - (c == ")")

@@ -1,4 +1,4 @@
-"""How many images a second the batches of a run can deliver."""
+"""The speed of the input: images per second that a run's batches can deliver."""
 
 import itertools
 import math
@@ -19,19 +19,23 @@ REPEATS = 7
 
 
 class Speed(NamedTuple):
-    """Medians over `REPEATS` measurements, in images a second."""
+    """Speeds of the input in images per second, each the median of `REPEATS` measurements."""
 
     one_thread: float
-    """One batch after another, on the host."""
+    """Speed of one thread that reads one batch after another on the host."""
     on_device: float
-    """As a run gets them: several iterations stacked, read ahead in threads, and put on the device."""
+    """Speed as in a run: batches of several iterations are stacked, read ahead in threads and put on the device."""
 
 
 def measure(config: ConfigDict, seconds: float = 1.0) -> Speed:
-    """Reads the training batches of a config, in measurements of so many seconds each.
+    """Measures how fast the training batches of a config can be read.
+
+    Args:
+      config: settings of a run.
+      seconds: duration of each measurement.
 
     Raises:
-      UserError: if a setting cannot be, or the data cannot be read.
+      UserError: if a setting is invalid, or the data cannot be read.
     """
     gan = build(config)
     source = data.load(config, "train", cache=config.data.cache)

@@ -1,4 +1,4 @@
-"""What a training step costs on a slice of TPUs, by its compiled program."""
+"""The cost of a training step on a slice of TPUs, estimated from its compiled program without any TPU."""
 
 import collections
 import math
@@ -22,22 +22,22 @@ from wgan_jax.method.state import init_state
 
 
 class Chip(NamedTuple):
-    """What a TPU's maker publishes: https://cloud.google.com/tpu/docs/v5e, …/v4, …/v5p, …/v6e."""
+    """Published numbers of one TPU chip: https://cloud.google.com/tpu/docs/v5e, …/v4, …/v5p, …/v6e."""
 
     peak: float
-    """Multiplications and additions a second in bfloat16. A product of float32 takes one to six passes of it."""
+    """Multiplications and additions per second in bfloat16. A product of float32 takes one to six bfloat16 passes."""
     memory: float
     """Bytes of HBM."""
     bandwidth: float
-    """Of the HBM, in bytes a second."""
+    """Bandwidth of the HBM in bytes per second."""
     interconnect: float
-    """Bytes a second that a chip sends to its neighbours, half the bidirectional number."""
+    """Bytes per second that a chip sends to its neighbours. This is half of the bidirectional number."""
     topologies: tuple[str, ...]
-    """Of the slices, in chips."""
+    """Shapes of the slices, in chips along each axis."""
 
 
 HOP = 1e-6
-"""Seconds until a chip's neighbour has the first byte. An assumption: the makers publish no latency."""
+"""Seconds until the first byte reaches a neighbouring chip. This is an assumption: no latency is published."""
 
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
@@ -50,17 +50,19 @@ CHIPS = {
 
 
 def slice_devices(topology: str) -> tuple[Chip, list[jax.Device]]:
-    """The devices of a slice such as `v5e:4x4`, to compile for, and what one is.
+    """Returns the chip of a slice such as `v5e:4x4`, and the slice's devices.
+
+    The devices are descriptions: programs can be compiled for them, but not run.
 
     Raises:
-      UserError: if there is no such slice, or the compiler is missing.
+      UserError: if the slice is unknown, or the compiler (libtpu) is missing.
     """
     kind, _, shape = topology.partition(":")
     chip = CHIPS.get(kind)
     if chip is None or shape not in chip.topologies:
         known = "; ".join(f"{name}: {', '.join(chip.topologies)}" for name, chip in CHIPS.items())
         raise UserError(f"--topology={topology}: no such slice, which is given as KIND:SHAPE; known are {known}")
-    # What libtpu would ask a Cloud TPU's metadata server for, and its lock on a TPU that is not used.
+    # libtpu would ask the metadata server of a Cloud TPU for these, and would lock a TPU that is not used here.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -80,15 +82,17 @@ def slice_devices(topology: str) -> tuple[Chip, list[jax.Device]]:
 def lower(
     gan: Gan, devices: Parallel, n_critic: int, batch_size: int, *, microbatches: int = 1, encoded: bool = False
 ) -> jax.stages.Lowered:
-    """A step for these devices, ready to be compiled: nothing of it is on them.
+    """Returns a training step for the given devices, lowered and ready to be compiled.
+
+    It places nothing on the devices.
 
     Args:
-      gan: what to compute.
-      devices: that share the batch by `jit`.
-      n_critic: critic updates.
-      batch_size: of the global batch.
-      microbatches: as in `make_train_step`.
-      encoded: images come as bytes.
+      gan: networks, losses and optimizers of the step.
+      devices: devices that share each batch by `jit`.
+      n_critic: number of critic updates.
+      batch_size: number of real examples per critic update, over all devices.
+      microbatches: number of parts of each batch, as in `make_train_step`.
+      encoded: whether images come as bytes (uint8) instead of float32.
     """
     replicated = NamedSharding(devices.mesh, PartitionSpec())
     state = jax.eval_shape(lambda key: init_state(gan, key), jax.random.key(0))
@@ -103,15 +107,15 @@ def lower(
 
 
 def report(config: ConfigDict, topology: str, batch_size: int | None = None) -> dict[str, Any]:
-    """What the step of a run does on each device of a slice.
+    """Compiles the training step of a run for a slice. Returns its cost on each device, by name.
 
     Args:
-      config: of the run.
-      topology: such as `v5e:16x16`.
-      batch_size: in place of `config.batch_size`.
+      config: settings of the run.
+      topology: name of the slice, such as `v5e:16x16`.
+      batch_size: number of real examples per critic update; `config.batch_size` if None.
 
     Raises:
-      UserError: if there is no such slice, the compiler is missing, or the devices cannot share the batch.
+      UserError: if the slice is unknown, the compiler is missing, or the devices cannot share the batch.
     """
     gan = build(config)
     chip, found = slice_devices(topology)
@@ -125,7 +129,7 @@ def report(config: ConfigDict, topology: str, batch_size: int | None = None) -> 
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - began
     text, memory = compiled.as_text(), compiled.memory_analysis()
-    assert text is not None  # libtpu has both
+    assert text is not None  # libtpu provides both
     assert memory is not None
     program = hlo.Program(text)
     peak = (
@@ -159,10 +163,11 @@ def report(config: ConfigDict, topology: str, batch_size: int | None = None) -> 
 
 
 def milliseconds(chip: Chip, topology: str, program: hlo.Program) -> dict[str, float]:
-    """Returns estimates of what one device of a slice spends on arithmetic, memory and exchange, each alone.
+    """Returns estimates of the milliseconds that one device spends on arithmetic, on memory and on exchange.
 
-    Every exchange is taken for an all-reduce along one axis of the slice after the other: all but one part of its bytes
-    leave a device twice, and its first byte goes there and back.
+    Each is the time that this kind of work would take alone. Every exchange is treated as an all-reduce along the axes
+    of the slice, one axis after the other. With D devices, a device sends (D − 1) / D of the bytes twice, and the first
+    byte travels along each axis and back.
     """
     axes = [int(size) for size in topology.partition(":")[2].split("x")]
     sent = sum(2 * c.bytes * c.times for c in program.collectives) * (1 - 1 / math.prod(axes))
@@ -175,7 +180,7 @@ def milliseconds(chip: Chip, topology: str, program: hlo.Program) -> dict[str, f
 
 
 def collectives(found: Sequence[hlo.Collective]) -> dict[str, dict[str, int]]:
-    """How often devices exchange something in one step, and how many bytes, by kind."""
+    """Returns for each kind of collective the number of exchanges in one step and their bytes in total."""
     sums: dict[str, dict[str, int]] = collections.defaultdict(lambda: {"count": 0, "bytes": 0})
     for kind, size, times in found:
         sums[kind]["count"] += times
@@ -184,7 +189,7 @@ def collectives(found: Sequence[hlo.Collective]) -> dict[str, dict[str, int]]:
 
 
 def table(r: dict[str, Any]) -> str:
-    """A report for people."""
+    """Returns a report as lines of text for people to read."""
     exchanged = [f"{v['count']} {kind}, {v['bytes'] / 1e6:,.2f} MB" for kind, v in r["collectives"].items()] or ["none"]
     times, step = r["estimated_milliseconds"], r["step_milliseconds"]
     passes = r["bfloat16_flops"] / r["flops"] if r["flops"] else 1

@@ -1,4 +1,4 @@
-"""Times the training step of a config against what the machine can do."""
+"""The speed of a config's training step on this machine, compared with a large matrix product."""
 
 import resource
 import statistics
@@ -20,10 +20,15 @@ MATMUL = 2048
 
 
 def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
-    """The measures by name; times are medians over the rounds, with their smallest and largest.
+    """Times the training step of a config. Returns the measurements by name.
 
-    `xla_flops` is XLA's own count: its cost analysis counts a loop's body once, so the critic's update is counted
-    apart, from steps of one and of two unrolled updates.
+    `milliseconds` is the median over the rounds; `milliseconds_min` and `milliseconds_max` are the smallest and the
+    largest time. `gflop_needed` is counted by `flops.of_step` and `gflop_xla` by `xla_flops`. The rates are computed
+    from `gflop_needed`.
+
+    Args:
+      config: settings of the run.
+      rounds: number of steps that are timed. Each is preceded by a large matrix product, which is timed too.
     """
     gan = build(config)
     state = init_state(gan, jax.random.key(config.seed))
@@ -54,7 +59,7 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
     needed = flops.of_step(gan, config.batch_size, n_critic)
     ceiling = 2 * MATMUL**3 / statistics.median(ceilings)
     memory = step.memory_analysis()
-    assert memory is not None  # every backend that compiles steps has it
+    assert memory is not None  # every backend that compiles steps provides it
     return {
         "device": jax.devices()[0].device_kind,
         "precision": config.precision,
@@ -83,7 +88,11 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def xla_flops(config: ConfigDict) -> float:
-    """XLA's count of one generator iteration's operations on this backend."""
+    """Returns the number of operations of one generator iteration as XLA counts them on this backend.
+
+    XLA's cost analysis counts the body of a loop once. So the cost of a critic update is the difference between a step
+    with two unrolled updates and a step with one.
+    """
     gan = build(config)
     state = init_state(gan, jax.random.key(0))
 

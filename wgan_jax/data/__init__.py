@@ -16,20 +16,24 @@ __all__ = ["ArraySource", "Examples", "Source", "fingerprint", "fixed_subset", "
 def load(
     config: ConfigDict, split: str, *, cache: str = "never", most: int | None = None, processes: int = 1
 ) -> Source:
-    """The examples of a split, `train` or `held_out`, that `config.data` names.
+    """Opens one split of the data set that `config.data` names.
 
     Args:
-      config: a run's settings, checked.
+      config: the settings of a run, already checked.
       split: `train` or `held_out`.
-      cache: whether encoded images are decoded into memory, as in `config.data.cache`: worth it for a split that is
-        read more than once.
-      most: how many encoded images are wanted, at most: only `fixed_subset(source, most)` is opened, and whichever of
-        them cannot be read is left out, since it is training that judges how many that may be.
-      processes: how many processes of the run read this split; those of one machine share its memory.
+      cache: whether to decode encoded images into memory: `always`, `auto` or `never`, as in `config.data.cache`.
+        This pays for a split that is read more than once.
+      most: largest number of encoded images to open; None opens all of them. If the split is larger, only
+        `fixed_subset(source, most)` is opened. Images in it that cannot be read are then left out, however many they
+        are, unless all are unreadable: `config.data.unreadable_fraction` limits them in training only.
+      processes: number of processes of the run that read this split. Processes on one machine share the memory.
+
+    Returns:
+      The examples of the split, as a `Source`.
 
     Raises:
-      UserError: if there is no such data set, or it cannot be read, or its examples have another shape than the
-        config says, or other classes.
+      UserError: if the data set does not exist or cannot be read, or if the shape or the classes of its examples
+        differ from those in the config.
     """
     source = kind(config.data.name).open(config, config.data.name.partition(":")[2], split)
     _check_classes(config, source.num_classes)

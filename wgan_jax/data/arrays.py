@@ -1,4 +1,4 @@
-"""A data set that is in memory."""
+"""A data set whose examples are in memory."""
 
 import functools
 
@@ -9,14 +9,15 @@ from wgan_jax.data.source import Examples, ranks
 
 
 class ArraySource:
-    """Examples that are in memory.
+    """A source whose examples are arrays in memory.
 
     Args:
-      image: `[N, ...]`.
-      label: `[N]` in `[0, num_classes)`, if there are labels.
-      num_classes: how many classes there are.
-      rank: as in `Source`, if the examples are a part of a larger set.
-      digest: as in `Source`, if it is not to be taken from the arrays.
+      image: the examples `[N, ...]`.
+      label: integer labels `[N]` in `[0, num_classes)`; None if there are no labels.
+      num_classes: number of classes; 0 if there are no labels.
+      rank: rank of each example `[N]`, as in `Source`. Pass it if the examples are part of a larger set; the default
+        is a fixed permutation of the N examples.
+      digest: identity of the examples, as in `Source`; "" computes it from the arrays.
     """
 
     def __init__(

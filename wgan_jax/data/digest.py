@@ -1,4 +1,4 @@
-"""Hashes of what tells one data set from another."""
+"""Hashes that identify a data set."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def sha256(parts: Iterable[str | bytes | np.ndarray]) -> str:
-    """Returns the SHA-256 of texts, bytes and arrays in their order, as hexadecimal digits."""
+    """Returns the SHA-256 hash of strings, bytes and arrays, in the given order, as hexadecimal digits."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

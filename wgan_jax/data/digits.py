@@ -1,17 +1,17 @@
-"""1,797 real handwritten digits of 8×8 pixels, from scikit-learn: no network needed."""
+"""The 1,797 handwritten digits of 8×8 pixels that come with scikit-learn. Nothing is downloaded."""
 
 import numpy as np
 
 from wgan_jax.data.arrays import ArraySource
 
 HELD_OUT = 500
-"""Images that no network trains on; the other 1,297 are for training."""
+"""Number of images that are held out. The other 1,297 are for training."""
 
 
 def load(split: str) -> ArraySource:
-    """The digits of `train` or `held_out`, `[N, 8, 8, 1]` float32 in [−1, 1], with labels 0 to 9.
+    """Returns the digits of `train` or `held_out`: `[N, 8, 8, 1]` float32 in [−1, 1], with labels from 0 to 9.
 
-    The split is fixed: the same images are held out in every run, whatever its seed.
+    The split is fixed: every run holds out the same images, whatever its seed.
     """
     from sklearn.datasets import load_digits
 

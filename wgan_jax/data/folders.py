@@ -1,4 +1,7 @@
-"""A folder of pictures as a data set: any sizes and modes, in any sub-folders, which may be classes."""
+"""A folder of pictures as a data set.
+
+The pictures may have any size and mode and lie in any sub-folders. Sub-folders can serve as classes.
+"""
 
 import hashlib
 import os
@@ -11,11 +14,11 @@ from wgan_jax.data.images import Form, ImageSource
 from wgan_jax.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Files with other names are passed over."""
+"""File name endings of images, in lower case. Files with other endings are ignored."""
 
 
 class FolderSource(ImageSource):
-    """The pictures of one split of a folder, in the order of their names, with labels if it has classes."""
+    """The pictures of one split of a folder, in the order of their names, with labels if the folder has classes."""
 
     can_be_damaged = True
 
@@ -29,7 +32,10 @@ class FolderSource(ImageSource):
 
     @property
     def content(self) -> Iterator[str]:
-        """The classes, and the name and size of each file; not its path or date, so that the folder may be moved."""
+        """The classes, and the name and size of each file.
+
+        The path of the folder and the dates of its files are not part of it, so the folder may be moved.
+        """
         yield from ("folder", *self._classes)
         for i in self._index:
             yield from (self._names[i], str(_size(f"{self._folder}/{self._names[i]}")))
@@ -39,12 +45,18 @@ class FolderSource(ImageSource):
 
 
 def load(folder: Path, split: str, form: Form, held_out_fraction: float) -> FolderSource:
-    """The pictures of `train` or `held_out`, with labels if there are classes: see `class_names`.
+    """Opens the pictures of `train` or `held_out`, with labels if the folder has classes (see `class_names`).
 
-    Which are held out depends on the names of the files alone, so it is the same in every run.
+    The names of the files alone decide which pictures are held out, so every run holds out the same ones.
+
+    Args:
+      folder: the folder of pictures.
+      split: `train` or `held_out`.
+      form: size and channels of the decoded images.
+      held_out_fraction: fraction of the pictures that are held out.
 
     Raises:
-      UserError: if there is no such folder, it cannot be listed, or it holds too few images for two splits.
+      UserError: if the folder does not exist, cannot be listed, or contains fewer than two images.
     """
     if not folder.is_dir():
         raise UserError(f"config.data.name = 'folder:{folder}': no such folder; give the path of a folder of images")
@@ -62,15 +74,15 @@ def load(folder: Path, split: str, form: Form, held_out_fraction: float) -> Fold
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:  # it has vanished, or is no file: reading it will tell
+    except OSError:  # gone, or unreadable: reading the image reports that
         return -1
 
 
 def image_names(folder: Path) -> list[str]:
-    """Returns the paths of all images below a folder, relative to it, sorted.
+    """Returns the sorted paths of all images below a folder, relative to that folder.
 
-    Hidden files and folders are passed over. Links count as what they lead to, but for a link to a folder that it
-    lies in, which would have no end.
+    Hidden files and folders are ignored. Links are followed, except a link to a folder that contains the link itself:
+    following it would never end.
     """
     return sorted(_below(folder, "", frozenset()))
 
@@ -82,11 +94,11 @@ def _below(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
-        raise UserError(f"{folder}: cannot be listed: {error.strerror}; mend its permissions, or remove it") from None
+        raise UserError(f"{folder}: cannot be listed: {error.strerror}; fix its permissions, or remove it") from None
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        # A link may lead nowhere, or round in a circle, which `isdir` takes for no folder.
+        # A link may be broken, or lead back to itself: `os.path.isdir` returns False for both.
         if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
             yield from _below(Path(entry.path), f"{prefix}{entry.name}/", above | {real})
         elif entry.name.lower().endswith(ENDINGS):
@@ -94,9 +106,10 @@ def _below(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
 
 
 def class_names(names: list[str]) -> list[str]:
-    """The sub-folders of images by these paths, sorted, where every image is in one of two or more; else none.
+    """Returns the sorted names of the top-level sub-folders that contain the images with these paths.
 
-    The label of an image is the number of its sub-folder among them, counted from 0.
+    These are the classes. The list is empty if an image lies outside all sub-folders, or if there is only one
+    sub-folder. The label of an image is the index of its sub-folder in the list.
     """
     classes = sorted({_first(name) for name in names})
     return classes if len(classes) > 1 and all("/" in name for name in names) else []
@@ -107,6 +120,6 @@ def _first(name: str) -> str:
 
 
 def held_out_names(names: list[str], fraction: float) -> set[str]:
-    """A fixed pseudo-random share of names, one at least and all but one at most."""
+    """Returns a fixed pseudo-random subset of the names: `fraction` of them, but at least one and not all."""
     count = min(max(1, round(fraction * len(names))), len(names) - 1)
     return set(sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())[:count])

@@ -1,4 +1,4 @@
-"""Images that are stored encoded, as files or bytes, and decoded with Pillow when they are read."""
+"""Images that are stored encoded, as files or bytes. Pillow decodes them when they are read."""
 
 import functools
 import io
@@ -22,14 +22,17 @@ from wgan_jax.errors import UserError
 Encoded = bytes | Path
 
 MODES = {1: "L", 3: "RGB"}
-"""Pillow's names of grey and of colour, by the number of channels."""
+"""Pillow mode for each number of channels: grey and colour."""
 
-# Pillow warns of a decompression bomb where it should refuse.
+# Pillow only warns of a decompression bomb up to twice its limit. This makes the warning an error.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 class Form(NamedTuple):
-    """What every image is brought to: uint8, `[size, size, channels]`, from a central square of `crop` pixels."""
+    """The form of a decoded image: uint8 `[size, size, channels]`, resized from the central square of the original.
+
+    The side of that square is `crop` pixels, or the shorter side of the image if `crop` is 0 or larger than that.
+    """
 
     size: int
     channels: int
@@ -42,25 +45,26 @@ class Form(NamedTuple):
 
 
 class UnreadableError(ValueError):
-    """An image that cannot be decoded, and why."""
+    """Raised for an image that cannot be decoded; its message gives the reason."""
 
 
 def decode(encoded: Encoded, form: Form) -> np.ndarray:
-    """Returns an image of any size and mode as uint8 `[size, size, channels]`.
+    """Decodes an image of any size and mode into uint8 `[size, size, channels]`.
 
-    It is turned upright as its EXIF data say, and its transparent parts become white; the square in its middle is
-    resized with antialiasing. Grey values of more than 8 bits have one scale for all images: 16 bits are 0 to 65535
-    (and 12 bits in a TIFF 0 to 4095), 32-bit integers are bytes, 0 to 255, and floats are 0 to 1.
+    The image is rotated as its EXIF data say, its transparent parts become white, and its central square is resized
+    with antialiasing. Grey values of more than 8 bits are scaled to 8 bits by a range that depends on the type of the
+    image alone: 0 to 65535 for 16 bits (0 to 4095 for a TIFF of 12 bits), 0 to 255 for 32-bit integers, and 0 to 1 for
+    floats.
 
     Raises:
-      UnreadableError: if it is damaged, no image, no regular file, larger than `PIL.Image.MAX_IMAGE_PIXELS`, or has
-        values outside its scale, or so small on it that the image would be black.
+      UnreadableError: if the image is damaged, is not an image or not a regular file, has more pixels than
+        `PIL.Image.MAX_IMAGE_PIXELS`, has values outside its range, or has values so small that it would be black.
     """
     try:
         if isinstance(encoded, Path):
             _check_file(encoded)
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-            if not form.crop:  # JPEGs decode faster at a half, quarter or eighth, as long as twice the size is left
+            if not form.crop:  # a JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least twice `size` remains
                 image.draft(None, (2 * form.size, 2 * form.size))
             bits = _bits(image)
             upright = ImageOps.exif_transpose(image)
@@ -83,7 +87,7 @@ def decode(encoded: Encoded, form: Form) -> np.ndarray:
 
 
 def _check_file(path: Path) -> None:
-    """Raises `UnreadableError` for what is no file: opening a named pipe, for instance, would wait for ever."""
+    """Raises `UnreadableError` if a path is no regular file: opening a named pipe, for instance, would wait forever."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -95,14 +99,14 @@ def _check_file(path: Path) -> None:
 
 
 def _bits(image: Image.Image) -> int:
-    """Returns the bits of a 16-bit image that are in use, as far as its file says so."""
+    """Returns how many bits of a 16-bit image are in use: 16, unless a TIFF says otherwise."""
     return image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
 
 
 def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
-    """Returns a grey image of more than 8 bits scaled to 8, where Pillow would clip it.
+    """Scales a grey image of more than 8 bits to 8 bits. Pillow's own conversion would clip it.
 
-    The scale comes from the type alone, never from the values: a dark image must not get brighter than its neighbours.
+    The scale depends on the type alone, never on the values, so that dark images stay dark.
     """
     values = np.asarray(image)
     low, high = values.min(), values.max()
@@ -112,7 +116,7 @@ def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
         scaled, top, rule = np.round(values * 255), 1, "floats must be from 0 to 1"
     else:
         scaled, top, rule = values >> (bits - 8), (1 << bits) - 1, f"integers of {bits} bits go up to {(1 << bits) - 1}"
-    if not 0 <= low <= high <= top:  # true of NaN, too
+    if not 0 <= low <= high <= top:  # also true for NaN
         raise UnreadableError(f"has values from {low:g} to {high:g}, but {rule}; convert it to 8 bits")
     if low < high and not scaled.any():
         raise UnreadableError(f"would be black: has values from {low:g} to {high:g}, but {rule}; convert it to 8 bits")
@@ -132,10 +136,10 @@ def _threads() -> ThreadPoolExecutor:
 
 
 class ImageSource(ABC):
-    """Encoded images as a source: uint8, decoded in threads at every read."""
+    """A source of encoded images, which threads decode to uint8 at every read."""
 
     can_be_damaged = False
-    """Whether the images must be looked at before a run can rely on them."""
+    """Whether images may be damaged, so that all are decoded once before a run starts."""
 
     def __init__(self, form: Form, index: np.ndarray, num_classes: int = 0):
         self.form = form
@@ -145,11 +149,11 @@ class ImageSource(ABC):
     @property
     @abstractmethod
     def content(self) -> Iterable[str | bytes | np.ndarray]:
-        """Returns what names or holds these images and their labels, cheap to have, for the digest."""
+        """The parts that the digest hashes: names or data that identify images and labels and are cheap to read."""
 
     @property
     def digest(self) -> str:
-        """Tells these examples from others, decoded or not: see `source.fingerprint`."""
+        """The identity of the examples, whether or not they are kept decoded: see `source.fingerprint`."""
         return sha256(self.content)
 
     @property
@@ -158,14 +162,17 @@ class ImageSource(ABC):
 
     @abstractmethod
     def fetch(self, index: np.ndarray) -> tuple[Sequence[Encoded], np.ndarray | None]:
-        """The encoded images at positions of the underlying set, and their labels if there are any."""
+        """Returns the encoded images at positions `index [B]` of the whole set, and their labels `[B]` or None.
+
+        Positions count all images of the split, before `only` takes a part of them.
+        """
 
     def name(self, i: int) -> str:
-        """What a person calls example i."""
+        """Returns a name of example `i` for messages."""
         return f"image {self._index[i]}"
 
     def only(self, index: np.ndarray) -> Self:
-        """The source with those of its examples that `index` has, in that order."""
+        """Returns a source that contains only the examples at `index`, in that order."""
         source = type(self).__new__(type(self))
         source.__dict__ |= self.__dict__ | {"_index": self._index[index]}
         return source
@@ -178,7 +185,12 @@ class ImageSource(ABC):
         return len(self._index)
 
     def attempt(self, index: np.ndarray) -> tuple[Iterator[np.ndarray | UnreadableError], np.ndarray | None]:
-        """The images at `index [B]`, one after another, or why one cannot be read; and the labels `[B]`."""
+        """Decodes the examples at `index [B]`.
+
+        Returns:
+          An iterator over the B images, with an `UnreadableError` in place of each that cannot be read; and the labels
+          `[B]`, or None if there are none.
+        """
         encoded, label = self.fetch(self._index[index])
         return _threads().map(functools.partial(_attempt, form=self.form), encoded), label
 
@@ -200,12 +212,12 @@ def _attempt(encoded: Encoded, form: Form) -> np.ndarray | UnreadableError:
 
 
 def central_box(height: int, width: int, side: int = 0) -> tuple[int, int, int, int]:
-    """The square in the middle of an image, as `(left, top, right, bottom)`.
+    """Returns the central square of an image, as `(left, top, right, bottom)` in pixels.
 
     Args:
-      height: of the image.
-      width: of the image.
-      side: of the square; the image's shorter side if that is smaller, or if this is 0.
+      height: height of the image.
+      width: width of the image.
+      side: side of the square. If it is 0, or larger than the shorter side of the image, the shorter side is used.
     """
     side = min(height, width, side or height)
     left, top = (width - side) // 2, (height - side) // 2

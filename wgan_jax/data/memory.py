@@ -1,4 +1,7 @@
-"""Encoded images, decoded once into memory where they fit, and looked at before a run relies on them."""
+"""Decodes encoded images before a run starts, and keeps them in memory where they fit.
+
+Decoding every image once also finds the unreadable ones before the run relies on them.
+"""
 
 import contextlib
 import sys
@@ -18,26 +21,28 @@ from wgan_jax.data.source import Source
 from wgan_jax.errors import UserError
 
 CHUNK = 512
-"""Images that are decoded in one go, in threads."""
+"""Number of images that the threads decode at a time."""
 
 NAMED = 10
-"""Unreadable images that are named, at most."""
+"""Largest number of unreadable images that a message names."""
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def settle(source: ImageSource, *, cache: str, unreadable_fraction: float, processes: int = 1) -> Source:
-    """Returns the source as a run reads it: without images that cannot be read, and from memory if it is kept there.
+    """Returns the source that a run reads: without unreadable images, and in memory if they are cached.
 
     Args:
       source: images that are decoded at every read.
-      cache: "always" for memory, "never", or "auto": if they take at most half of the memory that is free.
-      unreadable_fraction: how large a part of the images may be unreadable.
-      processes: how many processes read these images. Those of one machine decode them once, and share the memory.
+      cache: whether to keep the decoded images in memory: "always", "never", or "auto", which does so if they take at
+        most half of the free memory.
+      unreadable_fraction: largest fraction of the images that may be unreadable. They are left out.
+      processes: number of processes that read these images. Processes on one machine decode them once, and share the
+        memory.
 
     Raises:
-      UserError: if more of them cannot be read, naming them, or all of them.
+      UserError: if a larger fraction of the images is unreadable, or all are. The message names the first of them.
     """
     num, pixels = len(source), len(source) * int(np.prod(source.image_shape))
 
@@ -72,7 +77,10 @@ def settle(source: ImageSource, *, cache: str, unreadable_fraction: float, proce
 def _filled(
     key: str, size: int, fill: Callable[[np.ndarray], None], fits: Callable[[int], bool], processes: int
 ) -> np.ndarray | None:
-    """Returns `size` bytes that `fill` has written, shared by the processes if that works; None if they do not fit."""
+    """Returns `size` bytes that `fill` has written; None if they do not fit.
+
+    The processes of one machine share them where the system allows it.
+    """
     if processes > 1:
         try:
             return shared.once(key, size, fill, lambda: fits(1))
@@ -86,12 +94,16 @@ def _filled(
 
 
 def _size(num: int) -> int:
-    """Bytes of the labels and flags of `num` images."""
+    """Returns the number of bytes that the labels and flags of `num` images take."""
     return 5 * num
 
 
 def _parts(memory: np.ndarray, source: ImageSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns views: the labels `[N]` int32, which images are good `[N]` bool, and the images, `[N, ...]` or none."""
+    """Returns three views of `memory`: labels, flags and images.
+
+    They are the labels `[N]` int32, whether each image is readable `[N]` bool, and the images uint8: `[N, ...]`, or
+    `[0, ...]` if the memory has no room for them.
+    """
     label, good, image = np.split(memory, [4 * len(source), _size(len(source))])
     return label.view(np.int32), good.view(np.bool_), image.reshape(-1, *source.image_shape)
 
@@ -99,7 +111,18 @@ def _parts(memory: np.ndarray, source: ImageSource) -> tuple[np.ndarray, np.ndar
 def _decode(
     source: ImageSource, label: np.ndarray, good: np.ndarray, image: np.ndarray, unreadable_fraction: float
 ) -> None:
-    """Decodes every image; writes the labels, which images can be read, and, if `image` has room, these in a row."""
+    """Decodes every image of a source, and writes the results into three arrays.
+
+    Args:
+      source: the N images.
+      label: receives the labels, `[N]`.
+      good: receives whether each image is readable, `[N]`.
+      image: receives the readable images, one after another from the first row on, unless it has no rows.
+      unreadable_fraction: largest fraction that may be unreadable.
+
+    Raises:
+      UserError: if a larger fraction of the images is unreadable, or all are.
+    """
     bad, written = {}, 0
     with Counter("decoding images" if len(image) else "checking images", len(source)) as counter:
         for start in range(0, len(source), CHUNK):
@@ -124,21 +147,27 @@ def _report(source: ImageSource, bad: dict[int, UnreadableError], allowed: float
     more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     words = f"{len(bad)} of {len(source)} images cannot be read: {', '.join(named)}{more}"
     if len(bad) == len(source):
-        raise UserError(f"{words}; mend them, or give other images in config.data.name")
+        raise UserError(f"{words}; fix them, or give other images in config.data.name")
     if len(bad) > allowed * len(source):
         raise UserError(
-            f"{words}; mend or remove them, or allow a larger part than config.data.unreadable_fraction = {allowed}"
+            f"{words}; fix or remove them, or allow a larger part than config.data.unreadable_fraction = {allowed}"
         )
     print(f"{words}; they are left out", file=sys.stderr, flush=True)
 
 
 def available() -> int:
-    """Returns the bytes of memory that this process may still take: of the machine, and of its control groups."""
+    """Returns the number of bytes of memory that this process may still take.
+
+    Both the free memory of the machine and the limits of the control groups of this process count.
+    """
     return min(int(psutil.virtual_memory().available), *_left_in_groups())
 
 
 def _left_in_groups() -> Iterator[int]:
-    """Yields what the limits of this process's control groups, of version 1 or 2, and of those above leave."""
+    """Yields the bytes that are left in each control group of this process and in the groups above it.
+
+    The groups may be of version 1 or 2.
+    """
     yield sys.maxsize
     try:
         groups = [line.split(":", 2) for line in OWN_GROUPS.read_text().splitlines()]
@@ -153,13 +182,18 @@ def _left_in_groups() -> Iterator[int]:
         )
         group = Path(path.lstrip("/"))
         for place in (group, *group.parents):
-            # A container may see its own group as the root, and no other; and the root itself has no limit.
+            # A container may see only its own group, as the root. The real root has no limit, and so no such files.
             with contextlib.suppress(OSError, ValueError):
                 yield int((root / place / limit).read_text()) - int((root / place / used).read_text())
 
 
 class Counter:
-    """How far a long preparation is: a bar on a terminal, elsewhere a line every ten seconds."""
+    """The progress of a long preparation: a bar on a terminal, and a line every ten seconds elsewhere.
+
+    Args:
+      what: what is being done, such as "decoding images".
+      total: number of images.
+    """
 
     def __init__(self, what: str, total: int):
         self._what, self._total, self._done = what, total, 0
@@ -174,7 +208,7 @@ class Counter:
         self._bar.close()
 
     def add(self, count: int) -> None:
-        """Says that so many more are done."""
+        """Reports that `count` more images are done."""
         self._done += count
         self._bar.update(count)
         if not self._terminal and time.monotonic() - self._line >= 10:

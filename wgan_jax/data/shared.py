@@ -1,8 +1,8 @@
 """Memory that the processes of one machine share: one of them fills it, and the others read it.
 
-It has no name in any file system (`memfd_create`), so the system frees it with the last process that has it mapped,
-however that ends, and no other run can find something stale. What remains is a small lock file in the folder for
-temporary files.
+The memory comes from `memfd_create` and has no name in any file system. The system therefore frees it when the last
+process that maps it ends, in whatever way, and no other run can find stale content. Only a small lock file remains, in
+the folder for temporary files.
 """
 
 import fcntl
@@ -20,25 +20,25 @@ PROCESSES = Path("/proc")
 
 
 class NotSharedError(Exception):
-    """Why memory cannot be shared here."""
+    """Raised where memory cannot be shared; its message gives the reason."""
 
 
 def once(key: str, size: int, fill: Callable[[np.ndarray], None], room: Callable[[], bool]) -> np.ndarray | None:
-    """Returns memory that one process of this machine has filled, in every process of this user that gives this `key`.
+    """Returns the same memory in every process of this user and machine that calls with the same `key`.
 
-    The first to come fills it, and the others wait.
+    The first process fills the memory while the others wait.
 
     Args:
-      key: letters and digits that name the content.
-      size: how many bytes, above 0.
-      fill: writes the content into `[size]` uint8.
-      room: whether so much memory may be taken; not asked where the content is there already.
+      key: name of the content, made of letters and digits.
+      size: number of bytes, above 0.
+      fill: function that writes the content into its argument, `[size]` uint8.
+      room: function that tells whether `size` bytes may be taken. It is not called if the content exists already.
 
     Returns:
-      `[size]` uint8, not to be written to; None if there is no room.
+      `[size]` uint8, which must not be written to; None if there is no room.
 
     Raises:
-      NotSharedError: if the system, or the folder for temporary files, does not allow it.
+      NotSharedError: if the system or the folder for temporary files does not allow it.
     """
     with _locked(key) as lock:
         found = _find(lock.read(), key, size)
@@ -64,7 +64,10 @@ def once(key: str, size: int, fill: Callable[[np.ndarray], None], room: Callable
 
 @contextmanager
 def _locked(key: str) -> Iterator[TextIO]:
-    """The lock file of a key, locked. Everyone may write to its folder: no link and no other user's file is trusted."""
+    """Opens and locks the lock file of a key, and yields it.
+
+    Every user may write to the folder for temporary files, so a link or a file of another user is refused.
+    """
     path = Path(tempfile.gettempdir()) / f"wgan_jax-{os.getuid()}-{key}.lock"
     try:
         lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
@@ -89,11 +92,11 @@ def _mapped(path: Path, mode: Literal["r", "r+"], size: int) -> np.ndarray:
 
 
 def _find(place: str, key: str, size: int) -> np.ndarray | None:
-    """Returns the memory that another process, by its own word in the lock file, has filled; None if it is gone."""
+    """Maps the memory of the process that the lock file names, and returns it; None if it is gone."""
     try:
         said = json.loads(place)
         path = _path(int(said["process"]), int(said["file"]))
-        # The number may by now be another process's: the name tells.
+        # Another process may have this number by now, so the name and the size are checked.
         if os.readlink(path) == f"/memfd:{key} (deleted)" and path.stat().st_size == size:
             return _mapped(path, "r", size)
     except (OSError, ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""TFDS image data sets that are prepared as `array_record` files, read without TensorFlow.
+"""Image data sets of TFDS that are prepared as `array_record` files. TensorFlow is not needed to read them.
 
 `tensorflow_datasets` is imported when a set is opened, and comes with the extra `[tfds]`: it brings 200 MB of
 libraries that runs on other data need not have.
@@ -16,18 +16,21 @@ from wgan_jax.data.source import fixed_subset
 from wgan_jax.errors import UserError
 
 PEEKED = 64
-"""Records of a split that are looked at when it is opened: their labels must be classes, and they are in its digest."""
+"""Number of records that are read when a split is opened.
+
+Their labels show whether the split is labelled, and the digest includes them.
+"""
 
 
 class TfdsSource(ImageSource):
     """The images of one split, in the order of its files, with their labels if the set has any.
 
     Args:
-      records: the split's records, their images encoded.
-      form: what the images are brought to.
-      num_classes: how many classes the labels have; 0 if there are no labels.
-      title: the set's name, version and split.
-      remedy: what the user can do if a label is no class; "" if that does not matter.
+      records: the records of the split, with encoded images.
+      form: size and channels of the decoded images.
+      num_classes: number of classes; 0 if there are no labels.
+      title: name, version and split of the set, for messages and the digest.
+      remedy: advice for the error message about a label that is not a class; "" if such labels are allowed.
     """
 
     def __init__(self, records: Any, form: Form, num_classes: int, title: str, remedy: str = ""):
@@ -48,18 +51,18 @@ class TfdsSource(ImageSource):
         return [] if label is None else label[(label < 0) | (label >= self.num_classes)].tolist()
 
     def peek(self) -> tuple[Sequence[bytes], np.ndarray | None]:
-        """Returns a few records as `fetch` does: the first, the last, and some between."""
+        """Fetches a few records: the first, the last, and some between."""
         places = np.concatenate([[0, len(self) - 1], fixed_subset(self, PEEKED - 2)])
         return self.fetch(self._index[places])
 
     @property
     def labelled(self) -> bool:
-        """Tells whether the labels of a few records are classes."""
+        """Whether the labels of a few records are all classes."""
         return not self._no_classes(self.peek()[1])
 
     @property
     def content(self) -> Iterator[str | bytes | np.ndarray]:
-        """The set's name, version and split, which of its records are used, and a few of them as they are stored."""
+        """The name, version and split of the set, the indices of the records in use, and a few records as stored."""
         images, label = self.peek()
         yield from ("tfds", self._title)
         yield self._index
@@ -79,24 +82,23 @@ def load(
     held_out_fraction: float = 0.1,
     labelled: bool = False,
 ) -> TfdsSource:
-    """The images of `train` or `held_out`.
+    """Opens the images of `train` or `held_out`.
 
     Args:
-      name: as TFDS has it, such as `fashion_mnist` or `lsun/bedroom`.
+      name: name of the set in TFDS, such as `fashion_mnist` or `lsun/bedroom`.
       split: `train` or `held_out`.
-      form: what the images are brought to.
-      directory: where the set is prepared; "" for `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
-      train_split: the set's split that is trained on, or a part of it such as `train[:90%]`.
-      held_out_split: the set's split that is held out; "" for `test` or `validation`, or else for the last part of
-        the split that is trained on.
-      held_out_fraction: that part.
-      labelled: whether the labels must be classes. Then `validation` comes before a `test` split without labels, and
-        a label that is no class is an error when it is read.
+      form: size and channels of the decoded images.
+      directory: folder of the prepared set; "" for `TFDS_DATA_DIR` if that is set, else `~/tensorflow_datasets`.
+      train_split: split of the set to train on, or a part of it such as `train[:90%]`.
+      held_out_split: split of the set to hold out. "" chooses `test` or else `validation`; if the set has neither, it
+        holds out the last part of `train_split`.
+      held_out_fraction: size of that last part, as a fraction.
+      labelled: whether every label must be a class. If so, `validation` is chosen rather than a `test` split without
+        labels, and reading a label that is not a class raises an error.
 
     Raises:
-      UserError: if tensorflow_datasets is not installed; if there is no such set, or it is not prepared, or in a
-        format without random access; if it has no such split, or no images of bytes, or no labels where they are
-        needed.
+      UserError: if tensorflow_datasets is not installed; if the set does not exist, is not prepared, or is prepared in
+        a format without random access; if it lacks the split, images of type uint8, or the labels that are needed.
     """
     tfds = library(f"config.data.name = 'tfds:{name}'")
     builder = open_builder(tfds, name, directory)
@@ -138,7 +140,7 @@ def load(
 
 
 def _remedy(split: str, trained_on: str, spare: str) -> str:
-    """What the user can do if the labels of `split` are no classes."""
+    """Returns advice to the user for the case that the labels of `split` are not classes."""
     if split == "train":
         return "train on another split, by config.data.train_split, or use --config.conditional.kind=none"
     if spare:
@@ -150,10 +152,16 @@ def _remedy(split: str, trained_on: str, spare: str) -> str:
 
 
 def splits(known: list[str], train: str, held_out: str, held_out_fraction: float) -> dict[str, str]:
-    """The set's splits to train on and to hold out, by `train` and `held_out`; see `load`.
+    """Returns the splits of a set to train on and to hold out: `{"train": …, "held_out": …}`.
+
+    Args:
+      known: names of the set's splits.
+      train: split to train on, as `train_split` of `load`.
+      held_out: split to hold out, as `held_out_split` of `load`.
+      held_out_fraction: fraction of `train` to hold out if the set has no other split for it.
 
     Raises:
-      UserError: if there is none to hold out.
+      UserError: if there is no split to hold out, because `train` is itself a part of a split.
     """
     named = held_out or next((name for name in ("test", "validation") if name in known and name != train), "")
     if named:
@@ -168,7 +176,14 @@ def splits(known: list[str], train: str, held_out: str, held_out_fraction: float
 
 
 def library(wanted_by: str) -> ModuleType:
-    """The library; `UserError` with the command that installs it if it is not there."""
+    """Imports and returns `tensorflow_datasets`.
+
+    Args:
+      wanted_by: the flag or setting that needs the library, for the message.
+
+    Raises:
+      UserError: if the library cannot be imported, with the command that installs it.
+    """
     try:
         import tensorflow_datasets
     except ImportError as error:
@@ -180,17 +195,21 @@ def library(wanted_by: str) -> ModuleType:
 
 
 def location(directory: str) -> str:
-    """Where TFDS looks for prepared sets."""
+    """Returns the folder of prepared sets: `directory`, or if it is "" the default of TFDS."""
     return os.path.expanduser(directory or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def prepare_command(name: str, directory: str) -> str:
-    """What prepares a set where it is looked for."""
+    """Returns the command that prepares a set in `directory`."""
     return f"python -m wgan_jax.prepare --name={name}" + (f" --dir={directory}" if directory else "")
 
 
 def open_builder(tfds: ModuleType, name: str, directory: str) -> Any:
-    """A prepared set's builder."""
+    """Returns the TFDS builder of a prepared set.
+
+    Raises:
+      UserError: if the set does not exist, is not prepared, or is prepared in a format without random access.
+    """
     place = location(directory)
     try:
         builder = tfds.builder(name, data_dir=place)
@@ -216,15 +235,15 @@ def open_builder(tfds: ModuleType, name: str, directory: str) -> Any:
 
 
 def prepare(name: str, directory: str = "") -> str:
-    """Downloads a set and writes it as `array_record` files: which splits there are, and where.
+    """Downloads a set and writes it as `array_record` files. Returns a message with its folder, splits and their sizes.
 
     Args:
-      name: as TFDS has it, such as `fashion_mnist` or `lsun/bedroom`.
-      directory: where to; "" for `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
+      name: name of the set in TFDS, such as `fashion_mnist` or `lsun/bedroom`.
+      directory: folder to write to; "" for `TFDS_DATA_DIR` if that is set, else `~/tensorflow_datasets`.
 
     Raises:
-      UserError: if TensorFlow is not installed, there is no such set, it cannot be had, or the directory holds it in
-        another format.
+      UserError: if TensorFlow is not installed, the set does not exist, it cannot be downloaded or prepared, or the
+        folder contains it in another format already.
     """
     tfds = library(f"--name={name}")
     place = location(directory)
@@ -245,7 +264,7 @@ def prepare(name: str, directory: str = "") -> str:
         _require_tensorflow(name)
         try:
             builder.download_and_prepare(file_format="array_record")
-        except Exception as error:  # the network, the disk, the set's own code: all are the user's to mend
+        except Exception as error:  # network, disk or the code of the set: the user must fix each of them
             raise UserError(f"--name={name}: cannot be prepared: {type(error).__name__}: {_line(error)}") from error
     sizes = ", ".join(f"{split} {info.num_examples:,}" for split, info in builder.info.splits.items())
     return f"{name} is in {builder.data_path} ({sizes}); train on it with --config.data.name=tfds:{name}"

@@ -1,10 +1,12 @@
-"""What a run needs to repeat itself to the last bit, beyond its config, its seed and its draws.
+"""Settings that make a run repeat to the last bit, beyond its config and seed.
 
-The same config and seed give the same bits on one kind of machine with the same versions, the same number of cores and
-devices, and the same precision: on a CPU, XLA cuts a sum into as many parts as there are cores. On a GPU one thing more
-is needed. There XLA times several kernels at each compilation and keeps the fastest, which may be another one in the
-next process, and some kernels add numbers in no fixed order (https://openxla.org/xla/determinism). `require` rules out
-both. No GPU was at hand to try it.
+The same config and seed give the same bits on the same kind of machine, with the same versions, the same numbers of
+cores and devices, and the same precision. The number of cores matters because on a CPU XLA splits a sum into as many
+parts as there are cores.
+
+A GPU needs more. There XLA times several kernels at each compilation and keeps the fastest, which may be a different
+one in the next process. Some kernels also add numbers in no fixed order (https://openxla.org/xla/determinism).
+`require` rules out both. It has not been tried on a GPU.
 """
 
 import os
@@ -15,20 +17,23 @@ from typing import Any
 import jax
 
 FLAG = "--xla_gpu_deterministic_ops=true"
-"""Excludes kernels without a fixed order of sums, and turns autotuning off."""
+"""The XLA flag that excludes kernels without a fixed order of sums, and turns autotuning off."""
 NO_SUMS_IN_THE_SWITCH = "^NVLS"
-"""NCCL's algorithms but the one that has the NVLink switch add, in no fixed order (NVIDIA/nccl#1497)."""
+"""The value of `NCCL_ALGO` that excludes NVLS.
+
+That algorithm adds in the NVLink switch, in no fixed order (NVIDIA/nccl#1497).
+"""
 CHOSEN = re.compile(r"--xla_gpu_(deterministic_ops|exclude_nondeterministic_ops)\b")
 
 
 def require() -> None:
-    """Has GPUs compute the same bits in every process; must be called before JAX's first computation.
+    """Makes GPUs compute the same bits in every process. Call it before the first computation of JAX.
 
-    Adds `FLAG` to `XLA_FLAGS` and sets `NCCL_ALGO`, where a backend for GPUs is installed. What the environment says
-    already is left alone: `XLA_FLAGS=--xla_gpu_deterministic_ops=false` has XLA choose the fastest kernels again.
+    If a GPU backend is installed, this adds `FLAG` to `XLA_FLAGS` and sets `NCCL_ALGO`. Values that the environment
+    sets already are kept: with `XLA_FLAGS=--xla_gpu_deterministic_ops=false`, XLA chooses the fastest kernels.
     """
     if not _gpus_possible():
-        return  # another build of XLA may not know the flag, and would abort
+        return  # a build of XLA without GPUs may not know the flag, and would abort
     flags = os.environ.get("XLA_FLAGS", "").strip()
     names_a_file = flags and not flags.startswith("-")
     if not names_a_file and not CHOSEN.search(flags):
@@ -37,9 +42,10 @@ def require() -> None:
 
 
 def record() -> dict[str, Any]:
-    """Returns what this process's bits depend on beside versions and devices, as JSON can hold it.
+    """Returns what the results of this process depend on besides versions and devices, ready for JSON.
 
-    `cores` are those that the process may use; `jax_default_matmul_precision` is None unless something set it.
+    `cores` is the number of CPU cores that the process may use. `jax_default_matmul_precision` is None unless it has
+    been set.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return {

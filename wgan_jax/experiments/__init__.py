@@ -1,4 +1,4 @@
-"""The papers' figures as commands, each with its numbers and whether they bear the claim out.
+"""The figures of the papers as commands. Each prints its numbers and whether they support the paper's claim.
 
 python -m wgan_jax.experiments.NAME --workdir=… [--preset=quick|full] [--SETTING=…]
 """

@@ -1,4 +1,4 @@
-"""Networks of dense layers whose depth, width, activation and normalization are drawn at random."""
+"""Networks of dense layers with any depth, width, activation and normalization, for random architectures."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from wgan_jax.networks.layers import ACTIVATIONS, Norm
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """One player's architecture."""
+    """Architecture of one network."""
 
     activation: str
     depth: int
@@ -23,7 +23,7 @@ class Layers:
 
 
 class Hidden(nn.Module):
-    """Dense layers, each normalized and activated: `[B, D] -> [B, width]`."""
+    """Dense layers, each followed by the normalization and the activation: `[B, D] -> [B, width]`."""
 
     layers: Layers
 
@@ -36,7 +36,7 @@ class Hidden(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latents `[B, latent_dim]` to images in [−1, 1]."""
+    """Generator of images: latents `[B, latent_dim]` to images `[B, *image_shape]` in [−1, 1]."""
 
     layers: Layers
     image_shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Images to scores `[B]`."""
+    """Critic of images: `[B, ...]` to scores `[B]`."""
 
     layers: Layers
 

@@ -1,17 +1,24 @@
-"""Gradient norms through a deep critic: they explode or vanish under clipping (arXiv 1704.00028, Fig. 1b, left).
+"""Gradient norms in a deep critic: they explode or vanish under clipping (arXiv 1704.00028, Fig. 1b, left).
 
     python -m wgan_jax.experiments.gradient_norms --workdir=runs/papers [--preset=quick|full]
 
-WGANs on the Swiss roll whose critics have 12 ReLU layers without normalization; the norm of the gradient of the
-critic's loss with respect to each layer's activations, in the mean (of the logarithm) over the second half of training.
+The experiment trains WGANs on the Swiss roll. Their critics are 12 ReLU layers without normalization. It measures the
+norm of the gradient of the critic's loss with respect to each layer's activations, and takes the geometric mean over
+the second half of training.
 
-Which wrong programs fail: untrained critics, whose initial weights, clipped at any of the bounds, make gradients shrink
-(under the largest bound they must grow), and whose slope is not 1; a constant critic (slope 0); one without a penalty
-(another slope); layers in a wrong order (no exponential). Clipped at 0.01 and at 0.001 a critic of width 64 hardly
-trains: there the gradients of its first weights vanish already, and with them its updates.
+Wrong programs that do not meet the criteria:
+- Untrained critics. If their initial weights are clipped at any of the bounds, gradients shrink, but under the largest
+  bound they must grow. And their slope is not 1.
+- A constant critic: its slope is 0.
+- A critic without a penalty: its slope is not 1.
+- Layers in a wrong order: the norms are no exponential.
 
-`quick`: width 64, 600 generator iterations, five times the paper's learning rates. `full`: width 512, 10,000 iterations
-at its learning rates: about 21 hours on 2 CPU cores, by the rate measured beside other work.
+A critic of width 64 hardly trains with weights clipped at 0.01 or 0.001. The gradients of its first weights vanish from
+the beginning, and so do their updates.
+
+`quick`: width 64, 600 generator iterations, five times the paper's learning rates. `full`: width 512, 10,000 generator
+iterations, the paper's learning rates. It takes about 21 hours on 2 CPU cores, estimated from the speed on a
+busy machine.
 """
 
 import dataclasses
@@ -38,13 +45,13 @@ from wgan_jax.report import pictures
 
 @dataclasses.dataclass(frozen=True)
 class Settings(setups.DeepSettings):
-    """Of the four runs."""
+    """Settings of the four runs."""
 
     steps: int = 600
     bounds: str = "0.1,0.01,0.001"
-    """Of the clipped weights."""
+    """Clipping bounds, one run for each."""
     measurements: int = 20
-    """Along each run."""
+    """Number of measurements in each run."""
 
 
 QUICK = Settings()
@@ -52,7 +59,7 @@ FULL = Settings(width=512, steps=10_000, learning_rate=1e-4, clip_learning_rate=
 
 
 def run(settings: Settings) -> harness.Result:
-    """One run with the penalty, and one for each bound of the weights."""
+    """Trains one critic with the penalty and one for each clipping bound. Returns their gradient norms."""
     norms, slopes = {}, {}
     norms["penalty"], slopes["penalty"] = measure(settings, setups.penalised(settings))
     bounds = [float(bound) for bound in settings.bounds.split(",")]
@@ -96,7 +103,7 @@ def run(settings: Settings) -> harness.Result:
 
 
 def criteria(found: dict[str, dict[str, float]], bounds: list[float]) -> dict[str, bool]:
-    """What is wanted of the norms under the penalty and under each bound."""
+    """Returns the demands on the norms, under the penalty and under each bound, and whether each is met."""
     clipped = [found[f"clip {bound:g}"] for bound in bounds]
     largest, smallest = found[f"clip {max(bounds):g}"], found[f"clip {min(bounds):g}"]
     return {
@@ -112,9 +119,9 @@ def criteria(found: dict[str, dict[str, float]], bounds: list[float]) -> dict[st
 
 
 def measure(settings: Settings, config: ConfigDict) -> tuple[list[float], float]:
-    """The geometric mean of each layer's norm over the second half of a run, from the input to the output.
+    """Trains a run. Returns the gradient norm of each layer, from input to output, and the critic's slope.
 
-    And the mean over these of the critic's slope.
+    The norms are geometric means over the second half of the run, and the slope is the mean over it.
     """
     gan = build(config)
     train, held_out = data.load(config, "train"), data.load(config, "held_out")
@@ -133,15 +140,15 @@ def measure(settings: Settings, config: ConfigDict) -> tuple[list[float], float]
 
 
 def layers(gan: Gan) -> list[str]:
-    """The dense layers whose inputs are activations, in their order: all but the first."""
+    """Returns the names of the dense layers whose inputs are activations, in order: all except the first."""
     return [f"dense_{i}" for i in range(1, gan.critic.depth)] + ["output"]
 
 
 def activation_gradients(gan: Gan) -> Callable[[TrainState, jax.Array], dict[str, jax.Array]]:
-    """A pure `(state, real) -> norms`: of the critic's gradient, without the penalty's, by each layer's inputs.
+    """Returns a pure function `(state, real) -> norms` for the gradient norm at each layer's input.
 
-    The inputs of every dense layer get zeros added, and the loss is differentiated with respect to these; the norm is
-    over all examples and units.
+    The gradient is the one of the critic's loss without the penalty. To get it, the function adds zeros to the input of
+    every dense layer and differentiates the loss with respect to them. The norm is taken over all examples and units.
     """
 
     def norms(state: TrainState, real: jax.Array) -> dict[str, jax.Array]:
@@ -166,7 +173,10 @@ def activation_gradients(gan: Gan) -> Callable[[TrainState, jax.Array], dict[str
 
 
 def critic_slope(gan: Gan) -> Callable[[TrainState, jax.Array], jax.Array]:
-    """A pure `(state, real) -> []`: the mean norm of the score's gradient, half way from real points to fakes."""
+    """Returns a pure function `(state, real) -> slope []`.
+
+    The slope is the mean norm of the gradient of the critic's score, halfway between real and generated points.
+    """
 
     def slope(state: TrainState, real: jax.Array) -> jax.Array:
         fake = make_fakes(gan, len(real))(state)
@@ -177,15 +187,22 @@ def critic_slope(gan: Gan) -> Callable[[TrainState, jax.Array], jax.Array]:
 
 
 def norm(x: jax.Array) -> jax.Array:
-    """The Euclidean norm of all numbers, without squares that underflow; at least the smallest normal float."""
+    """Returns the Euclidean norm of all numbers, and at least the smallest normal float.
+
+    The numbers are divided by the largest one before they are squared, so that the squares do not underflow.
+    """
     largest = jnp.maximum(jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
     return jnp.maximum(largest * jnp.linalg.norm(x / largest), jnp.finfo(x.dtype).tiny)
 
 
 def summary(norms: list[float]) -> dict[str, float]:
-    """The factor from one layer to the next one towards the input, by least squares, and the decades in all.
+    """Describes how norms change from layer to layer.
 
-    `fit` is the squared correlation of layer and logarithm: 1 for an exponential, 0 where all norms are the same.
+    Returns:
+      factor_per_layer: the factor from one layer to the next one towards the input, fitted by least squares.
+      decades: the logarithm (base 10) of the largest norm divided by the smallest.
+      fit: the squared correlation of the layer's number and the logarithm of its norm. It is 1 for an exponential, and
+        0 if all norms are equal.
     """
     decades, layer = np.log10(norms), np.arange(len(norms))
     slope = np.polyfit(layer, decades, 1)[0]

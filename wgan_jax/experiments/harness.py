@@ -1,4 +1,4 @@
-"""How every experiment runs: settings in; `NAME.png`, `NAME.json` and one sentence out."""
+"""The frame of every experiment: it takes settings and writes `NAME.png`, `NAME.json` and one sentence."""
 
 import dataclasses
 import json
@@ -29,46 +29,46 @@ DEFINE: dict[type, Callable[..., Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What an experiment found."""
+    """Result of an experiment."""
 
     numbers: dict[str, Any]
-    """As JSON can hold them; what is not finite becomes null."""
+    """Numbers in nested dictionaries and lists. JSON gets null for those that are not finite."""
     figure: Figure
     caption: str
-    """What the figure shows, with which settings."""
+    """Explanation of the figure, with the settings."""
     claim: str
-    """What the papers say, and what was found: a clause with the numbers in it."""
+    """Claim of the paper and the numbers found, as one clause."""
     criteria: dict[str, bool]
-    """What the claim demands of the numbers, each demand in words, and whether they meet it."""
+    """Demands of the claim on the numbers, in words, and whether the numbers meet each."""
 
     @property
     def holds(self) -> bool:
-        """Whether the numbers bear the claim out: they meet every demand."""
+        """Whether the numbers support the claim, which means that they meet every demand."""
         return all(self.criteria.values())
 
     @property
     def sentence(self) -> str:
-        """The claim, whether it holds, and which demands are not met."""
+        """Sentence with the claim, whether it holds, and the demands that are not met."""
         failed = "; ".join(demand for demand, met in self.criteria.items() if not met)
         return f"{self.claim}: these numbers " + (
-            f"do not bear it out (not so: {failed})." if failed else "bear it out."
+            f"do not support it (not met: {failed})." if failed else "support it."
         )
 
 
 def main(run: Callable[[Any], Result], **presets: Any) -> None:
-    """The command of an experiment.
+    """Runs the command of an experiment.
 
     Args:
-      run: the experiment, a function of its settings.
-      presets: settings by name, instances of one frozen dataclass whose fields are integers, floats and strings; each
-        field is a flag, that changes the preset's value.
+      run: function from settings to the result of the experiment.
+      presets: settings by name. All are instances of one frozen dataclass, whose fields are integers, floats and
+        strings. For each field there is a flag that replaces the preset's value.
     """
     name = Path(sys.argv[0]).stem
     first = next(iter(presets.values()))
-    cli.define_path("workdir", None, f"Where {name}.png and {name}.json go.")
-    flags.DEFINE_enum("preset", next(iter(presets)), list(presets), "The settings to start from.")
+    cli.define_path("workdir", None, f"Folder for {name}.png and {name}.json.")
+    flags.DEFINE_enum("preset", next(iter(presets)), list(presets), "Settings to start from.")
     for field in dataclasses.fields(first):
-        DEFINE[type(getattr(first, field.name))](field.name, None, "Instead of the preset's.")
+        DEFINE[type(getattr(first, field.name))](field.name, None, "Value that replaces the preset's.")
     flags.mark_flag_as_required("workdir")
 
     def start() -> None:
@@ -85,7 +85,7 @@ def report(name: str, run: Callable[[Any], Result], settings: Any, workdir: Path
     """Runs an experiment, writes `workdir/NAME.png` and `workdir/NAME.json`, and prints the sentence.
 
     Raises:
-      UserError: if a setting is not possible, or the folder cannot be written.
+      UserError: if a setting is invalid, or the folder cannot be written.
     """
     check(settings)
     with disk_errors(workdir):
@@ -113,7 +113,7 @@ def report(name: str, run: Callable[[Any], Result], settings: Any, workdir: Path
 
 
 def nulled(values: Any) -> Any:
-    """Numbers in nested dictionaries and lists, with None for those that are not finite: JSON has no others."""
+    """Replaces numbers that are not finite by None, in nested dictionaries and lists, for JSON."""
     if isinstance(values, dict):
         return {name: nulled(value) for name, value in values.items()}
     if isinstance(values, list):
@@ -122,7 +122,7 @@ def nulled(values: Any) -> Any:
 
 
 def check(settings: Any) -> None:
-    """Raises `UserError` for a number that is not positive and finite, or a seed that is out of range."""
+    """Raises `UserError` if a number is not positive and finite, or if the seed is out of range."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if field.name == "seed":
@@ -133,18 +133,18 @@ def check(settings: Any) -> None:
 
 
 def write_caption(figure: Figure, caption: str) -> None:
-    """The caption below the figure, in lines as wide as it."""
+    """Writes the caption below the figure, in lines as wide as the figure."""
     columns = round(figure.get_figwidth() * 15.5)
     figure.supxlabel(textwrap.fill(caption, columns), fontsize=8, color="#555555", x=0.01, ha="left")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """A PNG of 128 colours: a third of the size, and these figures need no more."""
+    """Saves a figure as a PNG of 128 colours, which are enough here and make the file three times smaller."""
     pictures.save(figure, path)
     with Image.open(path) as picture:
         pictures.save(picture.convert("RGB").quantize(128), path)
 
 
 def say(line: str) -> None:
-    """A line on stderr, for who waits."""
+    """Prints a line to stderr, as a sign of progress."""
     print(line, file=sys.stderr, flush=True)

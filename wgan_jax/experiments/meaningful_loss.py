@@ -1,25 +1,29 @@
-"""A loss with a meaning: the critic's estimate follows the distance (arXiv 1701.07875, Fig. 3 and 4).
+"""A meaningful loss: the critic's estimate follows the distance to the data (arXiv 1701.07875, Fig. 3 and 4).
 
     python -m wgan_jax.experiments.meaningful_loss --workdir=runs/papers [--preset=quick|full]
 
-WGAN-GP and the standard GAN (non-saturating) on scikit-learn's digits, with the same networks; along the training of
-each, its critic's estimate on held-out digits beside the exact W₁ between those digits and as many generated ones. In
-64 dimensions even two samples of one distribution are far apart: as far as the line for training digits.
+The experiment trains WGAN-GP and the standard GAN (non-saturating) on scikit-learn's digits, with the same networks.
+During each training it compares the critic's estimate on held-out digits with the exact W₁ between those digits and as
+many generated ones. In 64 dimensions even two samples of one distribution are far apart. The dotted line in the figure
+shows how far: it is the distance between held-out and training digits.
 
-Along one run any curve that falls follows the distance. So generators of several widths and learning rates, good ones
-and bad ones, are trained against the same critic, and compared at the same iteration: of every two of them, the one
-with the larger estimate should have the larger distance (`concordance`; chance gives one half).
+Within one run, any falling curve follows the distance. So the experiment trains generators of several widths and
+learning rates, good ones and bad ones, against equal critics and compares them at the same iteration. Of every two
+generators, the one with the larger estimate should have the larger distance. `concordance` is the share of pairs where
+this is true. Chance gives one half.
 
-Which wrong programs fail: minus the iteration number (all generators alike: one half), minus the iteration times the
-learning rate (narrow generators are no better for moving as far), a constant, the estimate of another run, an untrained
-critic, one that ranks no better than the standard GAN's.
+Wrong estimates that do not meet the criteria:
+- Minus the number of the iteration: it is the same for all generators, which gives one half.
+- Minus the iteration times the learning rate: narrow generators move as far as wide ones, but are no better for it.
+- A constant, the estimate of another run, or the estimate of an untrained critic.
+- An estimate that ranks no better than the standard GAN's.
 
-The critic must keep up with the generator, or its estimate is of a distance that was: it gets 100 updates before the
-generator first moves, and in `quick` ten times the usual generator's learning rate.
+The critic must keep up with the generator, or it estimates a distance of the past. It gets 100 updates before the
+generator's first one. In `quick`, its learning rate is ten times a generator's usual one.
 
-`quick`: critics of 3 layers of 128, 400 generator iterations. `full`: 3 layers of 512, the learning rate of WGAN-GP for
-critic and first generator, and 20,000 iterations: about 12 hours on 2 CPU cores, by the rate measured beside other
-work; the papers have LSUN bedrooms, where no truth can be had.
+`quick`: critics of 3 layers of 128, 400 generator iterations. `full`: critics of 3 layers of 512, WGAN-GP's learning
+rate for the critic and the first generator, 20,000 generator iterations. It takes about 12 hours on 2 CPU cores,
+estimated from the speed on a busy machine. The papers use LSUN bedrooms, where the exact distance is unknown.
 """
 
 import dataclasses
@@ -44,27 +48,27 @@ from wgan_jax.metrics.estimate import fixed_set, make_estimate, make_fakes
 from wgan_jax.report import pictures
 
 POINTS = 384
-"""Of each sample whose exact distance is taken."""
+"""Number of examples in each of the two samples whose exact distance is computed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of both runs."""
+    """Settings of the runs of both games."""
 
     width: int = 128
-    """Of the critic."""
+    """Width of the critic."""
     generators: str = "128:1e-4,128:3e-5,128:1e-5,128:1e-3,16:1e-4,2:1e-4"
-    """Width and learning rate of each; the curves are of the first."""
+    """Width and learning rate of each generator. The upper panels show the first one."""
     steps: int = 400
     batch_size: int = 64
     n_critic: int = 5
     learning_rate: float = 1e-3
-    """Of the critic."""
+    """Learning rate of the critic."""
     weight: float = 10.0
     warmup: int = 100
-    """Updates of the critic before the generator first moves: an untrained critic estimates nothing."""
+    """Updates of the critic before the generator's first one. The estimate of an untrained critic means nothing."""
     measurements: int = 20
-    """Along each run."""
+    """Number of measurements in each run."""
     seed: int = 0
 
 
@@ -79,7 +83,7 @@ FULL = Settings(
 
 
 def run(settings: Settings) -> harness.Result:
-    """All runs of both games, and how estimate and truth go together along them and between them."""
+    """Trains all generators in both games. Returns how well estimate and truth agree within and between the runs."""
     generators = [(int(width), float(rate)) for width, rate in (g.split(":") for g in settings.generators.split(","))]
     found: dict[str, dict[str, Any]] = {}
     for game in ("wasserstein", "non_saturating"):
@@ -111,7 +115,7 @@ def run(settings: Settings) -> harness.Result:
 
 
 def criteria(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
-    """What is wanted of the estimates of both games."""
+    """Returns the demands on the estimates of both games, and whether each is met."""
     wasserstein, gan = found["wasserstein"], found["non_saturating"]
     return {
         "of two generators at one iteration WGAN-GP's estimate ranks at least 90 % as W₁ does": (
@@ -123,9 +127,9 @@ def criteria(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
 
 
 def concordance(runs: list[dict[str, Any]]) -> float:
-    """Of all pairs of runs at the same iteration, the share whose estimates are in the order of their distances.
+    """Returns the share of pairs of runs whose estimates have the same order as their exact distances.
 
-    A tie counts as half.
+    The two runs of a pair are compared at the same iteration. A tie counts as half.
     """
     pairs = [
         np.sign(np.subtract(a["estimate"], b["estimate"])) * np.sign(np.subtract(a["exact"], b["exact"]))
@@ -135,13 +139,13 @@ def concordance(runs: list[dict[str, Any]]) -> float:
 
 
 def correlation(numbers: dict[str, Any]) -> float:
-    """The rank correlation of estimate and exact W₁ along a run; 0 if either is constant."""
+    """Returns the rank correlation of estimate and exact W₁ within a run, or 0 if either is constant."""
     constant = any(np.ptp(numbers[name]) == 0 for name in ("estimate", "exact"))
     return 0.0 if constant else float(spearmanr(numbers["estimate"], numbers["exact"]).statistic)
 
 
 def train(settings: Settings, game: str, width: int, rate: float) -> dict[str, Any]:
-    """Iterations, estimates and exact distances along one run."""
+    """Trains one run. Returns its iterations, estimates and exact distances."""
     config = default()
     config.seed, config.steps, config.batch_size = settings.seed, settings.steps, settings.batch_size
     config.critic.width, config.generator.width = settings.width, width
@@ -172,7 +176,10 @@ def train(settings: Settings, game: str, width: int, rate: float) -> dict[str, A
 
 
 def draw(found: dict[str, dict[str, Any]]) -> Figure:
-    """Above, the first run's estimate and truth against the iteration; below, those of all runs against each other."""
+    """Draws the figure, with one column for each game.
+
+    Above are estimate and truth of the first run against the iteration. Below are estimates against truth in all runs.
+    """
     figure, axes = pictures.panels(2, 2, width=10.0, height=7.6)
     names = {"wasserstein": "WGAN-GP", "non_saturating": "Standard GAN"}
     labels = {"wasserstein": "critic's estimate", "non_saturating": "Jensen–Shannon estimate"}

@@ -1,19 +1,22 @@
-"""Over-fitting seen: on few images the training and the held-out estimate part (arXiv 1704.00028, section 5.6).
+"""Over-fitting: on few images the training and the held-out estimate diverge (arXiv 1704.00028, section 5.6).
 
     python -m wgan_jax.experiments.overfitting --workdir=runs/papers [--preset=quick|full]
 
-WGAN-GP on few training images, and on more of them; along both runs the critic's estimate on training images and on
-images that it never sees.
+The experiment trains WGAN-GP once on few images and once on many. In both runs it measures the critic's estimate on
+the training images and on held-out images, which the critic never sees. The gap is the difference of the two.
 
-Which wrong programs fail: an untrained or a constant critic, or one with its signs swapped (the gap must be five of its
-own standard errors above 0); held-out images that are part of the training set (no gap), or of another kind, which are
-told from any number of training images (the gap of many must be at most half of that of few), or from the start (it
-must open later than the first measurement).
+Wrong programs that do not meet the criteria:
+- An untrained critic, a constant one, or one with swapped signs. The gap must be at least five times its standard
+  error.
+- Held-out images that are part of the training set: there is no gap.
+- Held-out images of another kind. A critic tells them from training images however many of these there are, but the gap
+  with many images must be at most half as large as with few, relative to the training estimate. A critic also tells
+  them from training images early, but the gap must open later than at the first measurement.
 
 `quick`: 100 and 1,200 of scikit-learn's digits, layers of 256, 1,500 generator iterations. `full`: 1,000 MNIST digits,
-as in the paper, and 50,000, DCGANs of width 64 and 20,000 iterations; it needs
-`python -m wgan_jax.data prepare --name=mnist`, and takes about 55 hours on 2 CPU cores, by the rate measured beside
-other work.
+as in the paper, and 50,000, DCGANs of width 64, 20,000 generator iterations. It needs
+`python -m wgan_jax.prepare --name=mnist`. It takes about 55 hours on 2 CPU cores, estimated from the speed on a busy
+machine.
 """
 
 import dataclasses
@@ -37,12 +40,12 @@ from wgan_jax.metrics.estimate import fixed_set, make_estimate
 from wgan_jax.report import pictures
 
 OPEN = 0.5
-"""The gap is open where it is this share of the training estimate, from there to the end."""
+"""Share of the training estimate. The gap opens where it reaches this share and stays above it to the end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of both runs."""
+    """Settings of both runs."""
 
     data: str = "digits"
     size: int = 8
@@ -54,7 +57,7 @@ class Settings:
     batch_size: int = 50
     learning_rate: float = 1e-3
     measurements: int = 50
-    """Along each run."""
+    """Number of measurements in each run."""
     seed: int = 0
 
 
@@ -65,7 +68,7 @@ FULL = Settings(
 
 
 def run(settings: Settings) -> harness.Result:
-    """The run on few images, and the one on many."""
+    """Trains on few images and on many. Returns the gap between the estimates of each run."""
     numbers = {num: gaps(train(settings, num)) for num in (settings.few, settings.many)}
     few, many = numbers[settings.few], numbers[settings.many]
     where = "nowhere" if few["opens_at"] is None else f"at iteration {few['opens_at']:,}"
@@ -88,7 +91,7 @@ def run(settings: Settings) -> harness.Result:
 
 
 def criteria(few: dict[str, Any], many: dict[str, Any]) -> dict[str, bool]:
-    """What is wanted of the run on few images and of the one on many."""
+    """Returns the demands on the run on few images and the run on many, and whether each is met."""
     return {
         f"with few images the gap at the end is at least {OPEN:.0%} of the training estimate": (
             few["relative_gap"] >= OPEN
@@ -100,7 +103,7 @@ def criteria(few: dict[str, Any], many: dict[str, Any]) -> dict[str, bool]:
 
 
 def train(settings: Settings, num: int) -> dict[str, Any]:
-    """Iterations and both estimates along a run on the first `num` training images."""
+    """Trains on the first `num` training images. Returns the iterations and both estimates."""
     config = image_config(settings)
     everything = data.load(config, "train", cache="auto")
     if num > len(everything):
@@ -123,16 +126,16 @@ def train(settings: Settings, num: int) -> dict[str, Any]:
 
 
 def gaps(numbers: dict[str, Any]) -> dict[str, Any]:
-    """A run's numbers, and the gap between its two estimates: along the run, at its end, and where it opens."""
+    """Adds to a run's numbers the gap between its estimates: at each step, at the end, and where it opens."""
     gap = [a - b for a, b in zip(numbers["training"], numbers["held_out"], strict=True)]
     numbers = numbers | {"gap": gap, "relative_gap": gap[-1] / numbers["training"][-1] if any(gap) else 0.0}
     return numbers | {"opens_at": opening(numbers)}
 
 
 def standard_error(gan: Gan, state: TrainState, *sets: np.ndarray) -> float:
-    """The standard error of the difference of the mean scores of two sets of images, `[K, B, …]` each.
+    """Returns the standard error of the difference between the mean scores of two sets of images.
 
-    The fakes of two estimates are the same, so that the gap between them is this difference.
+    Each set is `[K, B, …]`. Both estimates use the same fakes, so the gap between the estimates equals this difference.
     """
     scores = [np.asarray(gan.score(state.critic, batch.to_range(group)).value) for x in sets for group in x]
     split = len(sets[0])
@@ -141,7 +144,7 @@ def standard_error(gan: Gan, state: TrainState, *sets: np.ndarray) -> float:
 
 
 def image_config(settings: Settings) -> ConfigDict:
-    """WGAN-GP with the settings of the paper's MNIST runs, but for what the settings change."""
+    """Returns the config of a run: the paper's MNIST settings, except for those that `settings` changes."""
     c = default()
     c.seed, c.steps, c.batch_size = settings.seed, settings.steps, settings.batch_size
     c.data.name, c.data.size, c.data.channels = settings.data, settings.size, 1
@@ -152,14 +155,14 @@ def image_config(settings: Settings) -> ConfigDict:
 
 
 def opening(numbers: dict[str, Any]) -> int | None:
-    """The first iteration from which on the gap stays at least half of the training estimate; None if there is none."""
+    """Returns the first iteration from which the gap stays at least `OPEN` times the training estimate, or None."""
     shut = [gap < OPEN * estimate for gap, estimate in zip(numbers["gap"], numbers["training"], strict=True)]
     first = len(shut) - shut[::-1].index(True) if True in shut else 0
     return numbers["step"][first] if first < len(shut) else None
 
 
 def draw(numbers: dict[int, dict[str, Any]]) -> Figure:
-    """Both estimates against the iteration, few images on the left, many on the right."""
+    """Draws both estimates against the iteration: few images on the left, many on the right."""
     figure, axes = pictures.panels(1, 2, width=10.0, height=4.0)
     high = max(max(n["training"]) for n in numbers.values())
     low = min(0.0, *(min(n["held_out"]) for n in numbers.values()))

@@ -1,19 +1,22 @@
-"""Parallel lines: W₁ falls with the distance and leads there, Jensen–Shannon is blind (arXiv 1701.07875, Example 1).
+"""Parallel lines: W₁ has a gradient towards the data, Jensen–Shannon has none (arXiv 1701.07875, Example 1).
 
     python -m wgan_jax.experiments.parallel_lines --workdir=runs/papers [--preset=quick|full]
 
-Real points are (0, Z), generated ones (θ, Z), Z ~ U[0, 1]: W₁ = |θ|, and the Jensen–Shannon divergence is log 2 for
-every θ ≠ 0. A critic and a discriminator are trained at fixed θ; then θ follows its gradient under each.
+Real points are (0, Z) and generated points are (θ, Z), with Z ~ U[0, 1]. Then W₁ = |θ|, and the Jensen–Shannon
+divergence is log 2 for every θ ≠ 0. The experiment first trains a critic and a discriminator at several fixed θ. Then
+it lets θ follow its gradient under each of them.
 
-On this example the penalised critic's best slope is 1 + |θ| / 2λ, so that its estimate is |θ| (1 + |θ| / 2λ): the
-paper's λ = 10 would give 5 % too much at θ = 1, and λ is 100 here.
+In this example the best slope of a penalised critic is 1 + |θ| / 2λ, and its estimate is |θ| (1 + |θ| / 2λ). With the
+paper's λ = 10 the estimate would be 5 % too large at θ = 1. Therefore λ is 100 here.
 
-Which wrong programs fail: untrained or constant critics (no distance at θ ≠ 0), estimates that are large whatever θ is
-(they must vanish at θ = 0), a generator that never moves (the non-saturating loss must move it, against the same
-discriminator), one that shrinks θ by itself (the slope under W₁ must be 1 all the way, not proportional to θ).
+Wrong programs that do not meet the criteria:
+- Untrained or constant critics: they find no distance at θ ≠ 0.
+- Estimates that are large for every θ: they must vanish at θ = 0.
+- A generator that never moves: the non-saturating loss must move it, against the same discriminator.
+- A generator that shrinks θ by itself: the slope under W₁ must be 1 everywhere, not proportional to θ.
 
-`quick`: 2 layers of 64, 1,500 updates at each θ. `full`: 3 layers of 512 and 10,000 updates: about 5 hours on 2 CPU
-cores, by the rate measured beside other work; the paper worked the example out by hand.
+`quick`: 2 layers of 64, 1,500 critic updates at each θ. `full`: 3 layers of 512, 10,000 critic updates at each θ. It
+takes about 5 hours on 2 CPU cores, estimated from the speed on a busy machine. The paper solves the example by hand.
 """
 
 import dataclasses
@@ -42,22 +45,22 @@ NAMES = {"wasserstein": "W₁", "minimax": "Jensen–Shannon", "non_saturating":
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of the critics, and of the descent."""
+    """Settings of the critics and of the descent."""
 
     width: int = 64
     depth: int = 2
     updates: int = 1_500
-    """At each fixed θ."""
+    """Critic updates at each fixed θ."""
     batch_size: int = 128
     learning_rate: float = 1e-3
-    """Of the critics: Adam, falling to 0 at fixed θ."""
+    """Learning rate of the critics (Adam). At fixed θ it falls to 0."""
     weight: float = 100.0
     start: float = 1.0
-    """θ before the descent."""
+    """Value of θ before the descent."""
     steps: int = 300
-    """Of the descent."""
+    """Generator iterations of the descent."""
     rate: float = 0.02
-    """Of θ: plain gradient descent, falling to 0."""
+    """Learning rate of θ (plain gradient descent). It falls to 0."""
     seed: int = 0
 
 
@@ -66,7 +69,10 @@ FULL = Settings(width=512, depth=3, updates=10_000, batch_size=256, learning_rat
 
 
 class Line(nn.Module):
-    """Points (θ, Z) with Z ~ U[0, 1], the latent's quantile: `[B, 1] -> [B, 2]`; θ is the one parameter."""
+    """Generator of points (θ, Z): latents `[B, 1]` to points `[B, 2]`.
+
+    Z ~ U[0, 1] is the normal distribution function of the latent. θ is the only parameter.
+    """
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
@@ -76,7 +82,7 @@ class Line(nn.Module):
 
 
 def run(settings: Settings) -> harness.Result:
-    """Estimates at fixed θ, and θ under gradient descent."""
+    """Trains critics at fixed θ, and lets θ descend. Returns the estimates and the values of θ."""
     estimates = {game: at_fixed(settings, game) for game in ("wasserstein", "minimax")}
     paths = {game: descend(settings, game) for game in NAMES}
     for game, path in paths.items():
@@ -106,7 +112,7 @@ def run(settings: Settings) -> harness.Result:
 
 
 def numbers_of(estimates: dict[str, list[float]], paths: dict[str, list[float]], rate: float) -> dict[str, Any]:
-    """All numbers, from the estimates at each θ and θ's way in each game."""
+    """Returns the numbers of the experiment, from the estimates at each θ and the path of θ in each game."""
     theta = np.array(THETAS)
     away = np.abs(theta) >= 0.1
     errors = np.abs(np.array(estimates["wasserstein"]) / np.where(away, np.abs(theta), 1) - 1)[away]
@@ -124,7 +130,7 @@ def numbers_of(estimates: dict[str, list[float]], paths: dict[str, list[float]],
 
 
 def criteria(numbers: dict[str, Any]) -> dict[str, bool]:
-    """What is wanted of both estimates and of the three descents."""
+    """Returns the demands on both estimates and the three descents, and whether each is met."""
     zero = numbers["theta"].index(0.0)
     at_zero = (abs(numbers["wasserstein_estimate"][zero]), abs(numbers["jensen_shannon_estimate"][zero]))
     start, end = ({game: path[i] for game, path in numbers["descent"].items()} for i in (0, -1))
@@ -142,7 +148,10 @@ def criteria(numbers: dict[str, Any]) -> dict[str, bool]:
 
 
 def slope(path: list[float], rate: float) -> float:
-    """The median of what θ moved by, towards 0, over the rate of the iteration, while |θ| is at least 0.2."""
+    """Returns the slope that θ descends: its step towards 0 divided by the learning rate of the iteration.
+
+    It is the median over the iterations with |θ| ≥ 0.2.
+    """
     theta = np.abs(path)
     rates = rate * (1 - np.arange(len(path) - 1) / (len(path) - 1))
     slopes = -np.diff(theta) / rates
@@ -150,7 +159,7 @@ def slope(path: list[float], rate: float) -> float:
 
 
 def at_fixed(settings: Settings, game: str) -> list[float]:
-    """The estimate at each θ on evenly spaced Z: one critic for each, all trained in one call."""
+    """Trains one critic for each θ, all in one call. Returns their estimates, on evenly spaced Z."""
     config = lines_config(settings)
     config.steps = -(-settings.updates // UPDATES_PER_ITERATION)
     config.n_critic = min(settings.updates, UPDATES_PER_ITERATION)
@@ -172,7 +181,10 @@ def at_fixed(settings: Settings, game: str) -> list[float]:
 
 
 def descend(settings: Settings, game: str) -> list[float]:
-    """θ before each iteration, and after the last: the critic is trained well before θ first moves."""
+    """Lets θ descend. Returns its values before each iteration and after the last one.
+
+    The critic gets `settings.updates` updates before θ moves for the first time.
+    """
     config = lines_config(settings)
     config.steps = settings.steps
     config.generator.optimizer.name = "sgd"
@@ -187,7 +199,7 @@ def descend(settings: Settings, game: str) -> list[float]:
 
 
 def lines_config(settings: Settings) -> ConfigDict:
-    """What both parts share."""
+    """Returns the config that both parts of the experiment share."""
     config = setups.toy_config("swissroll", width=settings.width, depth=settings.depth, batch_size=settings.batch_size)
     config.seed = settings.seed
     config.constraint.weight = settings.weight
@@ -196,20 +208,20 @@ def lines_config(settings: Settings) -> ConfigDict:
 
 
 def real_line() -> ArraySource:
-    """Points (0, Z)."""
+    """Returns a data set of points (0, Z)."""
     height = np.random.default_rng(0).random(100_000, np.float32)
     return ArraySource(np.stack([np.zeros_like(height), height], axis=1))
 
 
 def with_theta(state: TrainState, theta: jax.Array) -> TrainState:
-    """The state with the generator's line at θ."""
+    """Returns the state with the generator's parameter set to θ."""
     variables: dict[str, Any] = {"params": {"theta": theta}}
     generator = dataclasses.replace(state.generator, variables=variables)
     return dataclasses.replace(state, generator=generator, ema=jax.tree.map(jnp.copy, variables))
 
 
 def draw(settings: Settings, estimates: dict[str, list[float]], paths: dict[str, list[float]]) -> Any:
-    """Three panels: both estimates against θ, and θ against the iteration."""
+    """Draws three panels: each of the two estimates against θ, and θ against the iteration."""
     figure, axes = pictures.panels(1, 3, width=10.5, height=4.1)
     left, middle, right = axes[0]
     fine = np.linspace(-1, 1, 201)

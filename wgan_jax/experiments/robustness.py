@@ -1,24 +1,28 @@
-"""Robustness: random architectures under WGAN-GP, a standard GAN and a clipped WGAN (arXiv 1704.00028, Table 2).
+"""Robustness: random architectures as WGAN-GP, standard GAN and clipped WGAN (arXiv 1704.00028, Table 2).
 
     python -m wgan_jax.experiments.robustness --workdir=runs/papers [--preset=quick|full]
 
-Architectures are drawn at random: activation and depth of each player, batch normalization in the generator or none,
-layer normalization in the critic or none, widths. Each is trained three ways on scikit-learn's digits, and counts as a
-success if its samples are near the held-out digits: by sliced W₁, over that between training and held-out digits.
+The experiment draws architectures at random: for each of the two networks an activation, a depth, a width, and whether
+it is normalized (batch normalization in the generator, layer normalization in the critic). It trains each architecture
+with three methods on scikit-learn's digits. A run is a success if its samples are near the held-out digits. Their
+distance is the sliced W₁ to the held-out digits, divided by the sliced W₁ between training and held-out digits.
 
-The three ways are compared at two budgets, which WGAN-GP's run sets. *Equal updates*: as many critic updates. The
-standard GAN has one update of its discriminator in an iteration, as usual, and the others five, so it gets five times
-the iterations. *Equal time*: as many seconds of training on this machine, without compilation. The methods take turns
-while they are timed, so that other work on the machine slows them alike.
+The methods are compared at two budgets. The run of WGAN-GP sets both.
+- *Equal updates*: every method gets the same number of critic updates. The standard GAN has one update of its
+  discriminator per iteration, as usual, and the others have five. So it gets five times as many iterations.
+- *Equal time*: every method gets the same number of seconds of training on this machine, without compilation. The
+  methods take turns while they are timed, so that other work on the machine slows all of them equally.
 
-Which wrong programs fail: one that gives a method fewer critic updates than another; one in which the methods do not
-differ, all fail, or all succeed; one that favours WGAN-GP by a run or two. Of the runs that only one of two methods
-trains, WGAN-GP's must be more by a sign test at 5 %, against either other method, at either budget.
+Wrong programs that do not meet the criteria:
+- One that gives some method fewer critic updates than another.
+- One in which the methods do not differ, or all runs fail, or all succeed.
+- One that favours WGAN-GP by only a run or two. Take the runs where exactly one of two methods succeeds: a sign test at
+  5 % must show that WGAN-GP wins more of them, against each other method and at each budget.
 
-`quick`: as many architectures as 4 minutes allow (4, from two seeds each), of depth 2 to 8 and width 32 or 64, 300
+`quick`: as many architectures as take 4 minutes (4, with two seeds each), of depths 2 to 8 and widths 32 or 64, 300
 generator iterations of WGAN-GP, ten times the paper's learning rate. `full`: 24 architectures of the paper's depths 4
-to 20 and widths 32 to 128, 5,000 iterations, the learning rate of its toy and MNIST runs: about 11 hours on 2 CPU
-cores, by the rate measured beside other work; the paper trained 200, on 32×32 ImageNet.
+to 20 and of widths 32 to 128, 5,000 iterations, the learning rate of the paper's toy and MNIST runs. It takes about 11
+hours on 2 CPU cores, estimated from the speed on a busy machine. The paper trains 200 architectures on 32×32 ImageNet.
 """
 
 import dataclasses
@@ -47,33 +51,36 @@ BUDGETS = ("equal updates", "equal time")
 METHODS = {"penalty": "WGAN-GP", "non_saturating": "standard GAN", "clip": "clipped WGAN"}
 ACTIVATION_CHOICES = ("relu", "leaky_relu", "softplus", "tanh")
 N_CRITIC = 5
-"""Critic updates of an iteration; the standard GAN has one."""
+"""Critic updates per iteration. The standard GAN has one."""
 SEGMENTS = 12
-"""Parts of WGAN-GP's run, each of which is timed."""
+"""Number of parts of WGAN-GP's run. Each part is timed."""
 LONGEST = 20
-"""A run in equal time ends at this many times WGAN-GP's updates."""
+"""Limit of a run in equal time, as a multiple of WGAN-GP's critic updates."""
 SAMPLES = 500
-"""As many as there are held-out digits."""
+"""Number of generated images, equal to the number of held-out digits."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of the runs; `depths` and `widths` are what the architectures are drawn from."""
+    """Settings of the runs. The architectures are drawn from `depths` and `widths`."""
 
     architectures: int = 4
     seeds: int = 2
-    """Of each architecture's initial weights and draws."""
+    """Number of seeds for each architecture. A seed determines the initial weights and all draws."""
     depths: str = "2,4,8"
     widths: str = "32,64"
     steps: int = 300
-    """Generator iterations of WGAN-GP, whose critic updates are the budget of all; rounded down to a multiple of 12."""
+    """Generator iterations of WGAN-GP, rounded down to a multiple of 12.
+
+    Every method gets as many critic updates as these contain.
+    """
     batch_size: int = 64
     learning_rate: float = 1e-3
-    """Adam, WGAN-GP and the standard GAN."""
+    """Learning rate of Adam, for WGAN-GP and the standard GAN."""
     clip_learning_rate: float = 5e-4
-    """RMSProp, clipped WGAN."""
+    """Learning rate of RMSProp, for the clipped WGAN."""
     threshold: float = 4.0
-    """A success is at most this many times as far from the held-out digits as the training digits are."""
+    """Largest distance of a success, as a multiple of the distance between training and held-out digits."""
     seed: int = 0
 
 
@@ -89,7 +96,7 @@ FULL = Settings(
 
 
 def run(settings: Settings) -> harness.Result:
-    """Each architecture trained each way, its distances at both budgets, and the counts of successes."""
+    """Trains each architecture with each method. Returns the distances at both budgets and the successes."""
     rng = np.random.default_rng(settings.seed)
     rows: list[dict[str, Any]] = []
     for _ in range(settings.architectures):
@@ -119,7 +126,11 @@ def run(settings: Settings) -> harness.Result:
 
 
 def criteria(rows: list[dict[str, Any]], settings: Settings) -> dict[str, bool]:
-    """What is wanted of the comparison: more successes than chance gives at each budget, the first of which is fair."""
+    """Returns the demands on the comparison, and whether each is met.
+
+    At equal updates, all methods must have the same number of critic updates. At each budget, WGAN-GP must succeed
+    more often than chance explains.
+    """
     against = summary(rows, settings.threshold)["against"]
     updates = {row[method]["critic updates"]["equal updates"] for row in rows for method in METHODS}
     return {"all methods have as many critic updates": len(updates) == 1} | {
@@ -130,7 +141,13 @@ def criteria(rows: list[dict[str, Any]], settings: Settings) -> dict[str, bool]:
 
 
 def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
-    """Successes of each method at each budget, the tables of WGAN-GP against each other method, and the rows."""
+    """Counts successes.
+
+    Returns:
+      successes: the number of successes of each method at each budget.
+      against: for each budget and each other method, its comparison with WGAN-GP, see `table`.
+      architectures: the rows.
+    """
     succeeded = {
         budget: {method: [d <= threshold for row in rows for d in row[method][budget]] for method in METHODS}
         for budget in BUDGETS
@@ -146,7 +163,12 @@ def summary(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
 
 
 def table(penalty: list[bool], other: list[bool]) -> dict[str, float]:
-    """In how many runs which of two methods succeeded, and how likely chance alone favours WGAN-GP as much."""
+    """Compares WGAN-GP with another method, run by run.
+
+    Returns:
+      The numbers of runs where both, only one, or neither succeeded, and the p-value of the sign test: the probability
+      that chance alone favours WGAN-GP this much or more.
+    """
     pairs = list(zip(penalty, other, strict=True))
     ours, theirs = pairs.count((True, False)), pairs.count((False, True))
     return {
@@ -159,12 +181,12 @@ def table(penalty: list[bool], other: list[bool]) -> dict[str, float]:
 
 
 def criterion(settings: Settings) -> str:
-    """What counts as a success, in words."""
+    """Returns the criterion of a success, in words."""
     return f"sliced W₁ to the held-out digits at most {settings.threshold:g} times that of as many training digits"
 
 
 def draw_layers(settings: Settings, rng: np.random.Generator, norm: str) -> Layers:
-    """One player's architecture, at random."""
+    """Draws the architecture of one network."""
     depths, widths = ([int(x) for x in values.split(",")] for values in (settings.depths, settings.widths))
     return Layers(
         activation=str(rng.choice(ACTIVATION_CHOICES)),
@@ -175,17 +197,17 @@ def draw_layers(settings: Settings, rng: np.random.Generator, norm: str) -> Laye
 
 
 def compare(settings: Settings, generator: Layers, critic: Layers) -> dict[str, Any]:
-    """Trains one architecture each way, to both budgets.
+    """Trains one architecture with each method, up to the larger of both budgets.
 
     Returns:
-      By method: the distances of every seed at each budget, the critic updates and seconds spent on them, and the
-      distances after every segment.
+      For each method: the distances of all seeds at each budget, the critic updates and the seconds of each budget, and
+      the distances after every segment.
     """
     trainings = {method: Training(settings, generator, critic, method) for method in METHODS}
     for _ in range(SEGMENTS + 1):
         for training in trainings.values():
             training.advance()
-    seconds = {method: training.seconds() for method, training in trainings.items()}  # while they took turns
+    seconds = {method: training.seconds() for method, training in trainings.items()}  # from segments in turns
     budget = SEGMENTS * seconds["penalty"]
     found = {}
     for method, training in trainings.items():
@@ -202,15 +224,18 @@ def compare(settings: Settings, generator: Layers, critic: Layers) -> dict[str, 
 
 
 class Training:
-    """One architecture's runs under one method, from all seeds at once, advanced by segments of as many updates."""
+    """Training of one architecture with one method, for all seeds at once.
+
+    It advances by segments. The number of critic updates in a segment is the same for all methods.
+    """
 
     def __init__(self, settings: Settings, generator: Layers, critic: Layers, method: str):
         config = digits_config(settings, method)
         every = iterations(settings, config.n_critic)
         self.updates = every * config.n_critic
-        """Critic updates of a segment: alike for all methods."""
+        """Critic updates per segment, the same for all methods."""
         self.distances: list[list[float]] = []
-        """After each segment, by seed; see `distance`."""
+        """Distances of all seeds, after each segment. See `distance`."""
         self._times: list[float] = []
         shape = (config.data.size, config.data.size, 1)
         gan = dataclasses.replace(build(config), generator=Generator(generator, shape), critic=Critic(critic))
@@ -222,7 +247,7 @@ class Training:
         self._run = setups.states(train_step, start, self._train, config=config, every=every)
 
     def advance(self) -> None:
-        """Trains a segment, times it, and measures the distances that it leads to."""
+        """Trains for one segment, times it, and measures the distances after it."""
         began = time.perf_counter()
         states, _ = next(self._run)
         self._times.append(time.perf_counter() - began)
@@ -232,24 +257,38 @@ class Training:
         self.distances.append([distance(fake, jnp.asarray(real), jnp.asarray(reference)) for fake in images])
 
     def seconds(self) -> float:
-        """The median time of a segment, without the first one, which compiles."""
+        """Returns the median time of a segment in seconds. The first segment does not count, since it compiles."""
         return float(np.median(self._times[1:]))
 
 
 def iterations(settings: Settings, n_critic: int) -> int:
-    """Generator iterations of a segment: of as many critic updates whatever `n_critic` is."""
+    """Returns the generator iterations per segment.
+
+    A segment contains the same number of critic updates for every `n_critic`.
+    """
     return max(1, settings.steps // SEGMENTS) * N_CRITIC // n_critic
 
 
 def distance(images: jax.Array, real: jax.Array, reference: jax.Array) -> float:
-    """Sliced W₁ of images to real ones over that of as many others of the same distribution; infinite if not finite."""
+    """Returns the sliced W₁ between images and real ones, relative to the one between `reference` and the real ones.
+
+    It is rounded to three decimals, and infinite if it is not a finite number.
+
+    Args:
+      images: generated images.
+      real: real images.
+      reference: as many other images from the distribution of the real ones.
+    """
     key = jax.random.key(0)
     ratio = transport.sliced_wasserstein(images, real, key) / transport.sliced_wasserstein(reference, real, key)
     return round(float(ratio), 3) if jnp.isfinite(ratio) else math.inf
 
 
 def digits_config(settings: Settings, method: str) -> ConfigDict:
-    """WGAN-GP's optimizers, the standard GAN's (the same, one update of the critic), or the clipped WGAN's."""
+    """Returns the config of a method.
+
+    The standard GAN has WGAN-GP's optimizers, and one critic update per iteration. The clipped WGAN has RMSProp.
+    """
     c = default()
     c.seed, c.batch_size, c.n_critic = settings.seed, settings.batch_size, N_CRITIC
     c.steps = LONGEST * settings.steps
@@ -264,7 +303,7 @@ def digits_config(settings: Settings, method: str) -> ConfigDict:
 
 
 def draw(settings: Settings, rows: list[dict[str, Any]], counts: dict[str, dict[str, int]]) -> Figure:
-    """A row for each architecture, a dot for each method and seed; a panel for each budget."""
+    """Draws a panel for each budget, with a row for each architecture and a dot for each method and seed."""
     figure, axes = pictures.panels(1, len(BUDGETS), width=11.0, height=2.4 + 0.4 * len(rows))
     colors = (pictures.BLUE, pictures.ORANGE, pictures.GREY)
     highest = max(min(d, 100) for row in rows for method in METHODS for budget in BUDGETS for d in row[method][budget])

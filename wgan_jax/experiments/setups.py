@@ -1,4 +1,4 @@
-"""What the experiments share: GANs of the papers' settings, and their states along a training run."""
+"""Parts that several experiments share: GANs with the papers' settings, and their states during training."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -25,7 +25,10 @@ from wgan_jax.method.step import TrainStep, repeat
 
 
 def toy_config(name: str, *, width: int, depth: int = 3, batch_size: int = 256) -> ConfigDict:
-    """A WGAN-GP on points of the plane with the settings of the paper's toy script, but for λ, here 10."""
+    """Returns the config of a WGAN-GP on points of the plane.
+
+    It has the settings of the paper's toy script, except for λ, which is 10 here.
+    """
     c = default()
     c.batch_size = batch_size
     c.latent_dim = 2
@@ -38,22 +41,22 @@ def toy_config(name: str, *, width: int, depth: int = 3, batch_size: int = 256) 
 
 @dataclasses.dataclass(frozen=True)
 class DeepSettings:
-    """Of runs on the Swiss roll whose critic has many layers, with a penalty and with clipping."""
+    """Settings of runs on the Swiss roll with a deep critic, penalised and clipped."""
 
     width: int = 64
     depth: int = 12
     steps: int = 1_000
     batch_size: int = 256
     learning_rate: float = 5e-4
-    """Adam, with the penalty."""
+    """Learning rate of Adam, with the penalty."""
     clip_learning_rate: float = 2.5e-4
-    """RMSProp, with clipping."""
+    """Learning rate of RMSProp, with clipping."""
     weight: float = 10.0
     seed: int = 0
 
 
 def penalised(settings: DeepSettings) -> ConfigDict:
-    """The run with the penalty; `clipped` makes the others of it."""
+    """Returns the config of the run with the penalty. `clipped` turns it into those with clipping."""
     c = toy_config("swissroll", width=settings.width, batch_size=settings.batch_size)
     c.seed, c.steps = settings.seed, settings.steps
     c.critic.depth, c.constraint.weight = settings.depth, settings.weight
@@ -63,10 +66,10 @@ def penalised(settings: DeepSettings) -> ConfigDict:
 
 
 def clipped(config: ConfigDict, bound: float, learning_rate: float) -> ConfigDict:
-    """The same with weight clipping, and the RMSProp of WGAN's code."""
+    """Returns a copy of a config with weight clipping, and with RMSProp as in WGAN's code."""
     c = ConfigDict(config.to_dict())
     c.constraint.kind, c.constraint.bound = "clip", bound
-    c.constraint.weight = default().constraint.weight  # the penalty's
+    c.constraint.weight = default().constraint.weight  # the default: clipping has no λ
     for player in (c.generator, c.critic):
         player.optimizer.name, player.optimizer.learning_rate = "rmsprop", learning_rate
     return c
@@ -81,15 +84,17 @@ def states(
     every: int,
     schedule: CriticSchedule | None = None,
 ) -> Iterator[tuple[TrainState, Metrics]]:
-    """The state after each `every` iterations and at the end, with the metrics of the last of them.
+    """Trains, and yields the state after every `every` iterations and at the end.
+
+    With each state come the metrics of the iteration that led to it.
 
     Args:
-      train_step: one generator iteration, of one state or, under `vmap`, of several.
-      state: before the first one.
+      train_step: function for one generator iteration, of one state or, under `vmap`, of several.
+      state: state before the first iteration.
       source: real examples.
-      config: its `steps`, `batch_size` and `seed`.
-      every: how many iterations go into one compiled call.
-      schedule: of the critic's updates; `config.n_critic` in each iteration if None.
+      config: settings, of which `steps`, `batch_size`, `seed` and `n_critic` are used.
+      every: number of iterations between two states, and the largest number in one compiled call.
+      schedule: schedule of the critic's updates; `config.n_critic` updates in each iteration if None.
     """
     schedule = schedule or CriticSchedule(config.n_critic)
     plan = list(segments(0, config.steps, every, schedule, (every,)))
@@ -103,21 +108,21 @@ def states(
 
 
 def last(run: Iterator[tuple[TrainState, Metrics]]) -> TrainState:
-    """The state at the end of a run."""
+    """Returns the state at the end of a run."""
     *_, (state, _) = run
     return state
 
 
 class Perturbed(nn.Module):
-    """Real points with N(0, 1) added, as a generator without parameters (arXiv 1704.00028, section 4, Figure 1a).
+    """Generator without parameters: real points plus N(0, 1) noise (arXiv 1704.00028, section 4, Figure 1a).
 
-    The class of a point is its number, `label [B]`, and the latents `[B, D]` are the noise. Since a critic update
-    generates the classes of its real examples, it sees each real point beside the same point with noise, and the
-    interpolates lie between the two: as in the paper's code (`gan_toy.py`, `FIXED_GENERATOR`).
+    The class of a point is its number, `label [B]`, and the latents `[B, D]` are the noise. A critic update generates
+    examples of the classes of its real examples. So it sees each real point together with the same point plus noise,
+    and the interpolates lie between the two, as in the paper's code (`gan_toy.py`, `FIXED_GENERATOR`).
     """
 
     points: Any
-    """The real points, `[N, D]`."""
+    """Real points, `[N, D]`."""
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
@@ -126,19 +131,19 @@ class Perturbed(nn.Module):
 
 
 def numbered(points: np.ndarray) -> ArraySource:
-    """Points `[N, D]` as a data set in which every one is a class of its own, as `Perturbed` needs it."""
+    """Returns points `[N, D]` as a data set in which the class of each point is its number. See `Perturbed`."""
     return ArraySource(points, np.arange(len(points)), len(points))
 
 
 def playing(gan: Gan, game: str) -> Gan:
-    """The same networks in a game: as they are in Wasserstein's, in another one without its constraint."""
+    """Returns the GAN with another game and without a constraint, or the GAN itself for the game "wasserstein"."""
     if game == "wasserstein":
         return gan
     return dataclasses.replace(gan, game=games.GAMES[game], constraint=constraints.Constraint())
 
 
 def against(gan: Gan, generator: nn.Module, latent_dim: int, num_classes: int = 0) -> Gan:
-    """The same critic, with the same updates, against a generator that stays as it is."""
+    """Returns the GAN with another generator, which is never updated. The critic and its updates stay the same."""
     return dataclasses.replace(
         gan,
         generator=generator,

@@ -1,18 +1,23 @@
-"""Value surfaces: a penalised critic follows the data, a clipped one less (arXiv 1704.00028, Fig. 1a).
+"""Value surfaces: a penalised critic follows the data better than a clipped one (arXiv 1704.00028, Fig. 1a).
 
     python -m wgan_jax.experiments.value_surfaces --workdir=runs/papers [--preset=quick|full]
 
-The generator is fixed at real points with N(0, 1) added, each real point beside its own perturbed one, and the critic
-is trained to optimality, once with clipped weights and once with a gradient penalty. By duality no critic's estimate,
-over its steepest slope, exceeds the exact W₁ between the very points that it is made on.
+The generator is fixed: it adds N(0, 1) noise to real points. The critic sees each real point together with its own
+perturbed point. It is trained to optimality, once with clipped weights and once with a gradient penalty.
 
-Which wrong programs fail: an untrained or a constant critic (explains little or nothing), one without a constraint or
-with another slope than 1 (estimate out of range), swapped signs (a negative estimate), a slope that is measured too
-small (more than all is explained), a penalty that does no better than clipping.
+Duality gives a bound for every critic: its estimate divided by its steepest slope is at most the exact W₁ between the
+points on which the estimate is computed. This quotient, as a share of W₁, is the part that the critic explains.
 
-`quick`: 3 layers of 128, 3,000 critic updates, ten times the paper's learning rates falling to 0. `full`: the paper's
-3 layers of 512 and 10,000 updates, at its learning rates: about an hour on 2 CPU cores, by the
-rate measured beside other work.
+Wrong programs that do not meet the criteria:
+- An untrained or a constant critic: it explains little or nothing.
+- A critic without a constraint, or with a slope other than 1: its estimate is out of range.
+- Swapped signs: the estimate is negative.
+- A slope that is measured too small: the critic explains more than all of W₁.
+- A penalty that is no better than clipping.
+
+`quick`: 3 layers of 128, 3,000 critic updates, ten times the paper's learning rates, falling to 0. `full`: the paper's
+3 layers of 512, 10,000 critic updates and learning rates. It takes about an hour on 2 CPU cores, estimated from the
+speed on a busy machine.
 """
 
 import dataclasses
@@ -34,25 +39,28 @@ from wgan_jax.metrics import transport
 from wgan_jax.report import gallery, pictures
 
 UPDATES_PER_ITERATION = 50
-"""The generator never changes, so its iterations only count: the learning rate falls with them."""
+"""Critic updates per generator iteration.
+
+The generator never changes. Its iterations only serve as a clock for the falling learning rate.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of the critics."""
+    """Settings of the critics."""
 
     data: str = "8gaussians,25gaussians,swissroll"
     width: int = 128
     updates: int = 3_000
     batch_size: int = 256
     learning_rate: float = 1e-3
-    """Adam, with the penalty."""
+    """Learning rate of Adam, with the penalty."""
     clip_learning_rate: float = 5e-4
-    """RMSProp, with clipping."""
+    """Learning rate of RMSProp, with clipping."""
     weight: float = 10.0
     bound: float = 0.01
     points: int = 2_000
-    """Of each sample whose exact distance is taken."""
+    """Number of points in each of the two samples whose exact distance is computed."""
     seed: int = 0
 
 
@@ -61,7 +69,7 @@ FULL = Settings(width=512, updates=10_000, learning_rate=1e-4, clip_learning_rat
 
 
 def run(settings: Settings) -> harness.Result:
-    """Six critics, clipped and penalised, on three distributions."""
+    """Trains a clipped and a penalised critic on each distribution. Returns their estimates and value surfaces."""
     names = settings.data.split(",")
     figure, axes = pictures.panels(2, len(names), width=9.6, height=6.6)
     numbers: dict[str, Any] = {}
@@ -103,7 +111,7 @@ def run(settings: Settings) -> harness.Result:
 
 
 def criteria(numbers: dict[str, Any]) -> dict[str, bool]:
-    """What is wanted of the critics of every distribution."""
+    """Returns the demands on the critics of all distributions, and whether each is met."""
     penalised, clipped = ([n[kind] for n in numbers.values()] for kind in ("penalised", "clipped"))
     return {
         "the penalised estimate over its steepest slope is 0.7 to 1 of W₁": all(
@@ -117,7 +125,7 @@ def criteria(numbers: dict[str, Any]) -> dict[str, bool]:
 
 
 def train(settings: Settings, name: str, kind: str) -> tuple[Gan, TrainState]:
-    """A critic of one distribution, trained against its perturbed points."""
+    """Trains a critic on one distribution, against its perturbed points."""
     config = setups.toy_config(name, width=settings.width, batch_size=settings.batch_size)
     config.seed, config.steps = settings.seed, -(-settings.updates // UPDATES_PER_ITERATION)
     config.n_critic = min(settings.updates, UPDATES_PER_ITERATION)
@@ -135,7 +143,7 @@ def train(settings: Settings, name: str, kind: str) -> tuple[Gan, TrainState]:
 
 
 def sample(settings: Settings, gan: Gan, state: TrainState, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out real points, and fresh perturbed ones, `[points, 2]` each."""
+    """Returns held-out real points and newly drawn perturbed points, `[points, 2]` each."""
     real = data.load(setups.toy_config(name, width=1), "held_out").read(np.arange(settings.points))["image"]
     keys = Keys(state.key, 0, 0, jnp.arange(settings.points))
     points = gan.prior.classes(keys.of(Stream.SAMPLE_LABELS))
@@ -144,10 +152,15 @@ def sample(settings: Settings, gan: Gan, state: TrainState, name: str) -> tuple[
 
 
 def measure(gan: Gan, state: TrainState, real: np.ndarray, fake: np.ndarray, exact: float) -> dict[str, float]:
-    """The estimate on the points whose exact W₁ is given, the critic's steepest slope K, and what they make of W₁.
+    """Measures a critic on two samples whose exact W₁ is `exact`.
 
-    K is the largest slope between a real and a generated point; duality needs no others: the estimate is at most
-    K times the distance.
+    Returns:
+      estimate: the critic's estimate of W₁.
+      exact: the exact W₁.
+      ratio: the estimate divided by the exact W₁.
+      lipschitz_constant: the steepest slope K of the critic between a real and a generated point. Duality needs no
+        other pairs: the estimate is at most K times the distance.
+      explained: estimate / (K · W₁), or 0 if K is 0.
     """
     scores = [np.asarray(gan.score(state.critic, jnp.asarray(x)).value, np.float64) for x in (real, fake)]
     constant = float((np.abs(np.subtract.outer(*scores)) / cdist(real, fake)).max())

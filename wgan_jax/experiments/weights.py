@@ -1,20 +1,24 @@
-"""Weights of a critic: clipping drives them to its bounds (arXiv 1704.00028, Fig. 1b, right).
+"""Weights of a critic: clipping drives them to the bounds (arXiv 1704.00028, Fig. 1b, right).
 
     python -m wgan_jax.experiments.weights --workdir=runs/papers [--preset=quick|full]
 
-Two WGANs on the Swiss roll with critics of 12 ReLU layers, one clipped, one penalised, and the histograms of all
-their critics' weights (kernels, not biases).
+The experiment trains two WGANs on the Swiss roll, one with clipping and one with a gradient penalty. Their critics are
+12 ReLU layers. The figure shows histograms of all weights of each critic (kernels, not biases).
 
-The usual initial weights are far wider than the bounds, so that the first clipping alone puts nearly all of them there.
-Here the clipped critic starts inside: each kernel is scaled to just reach the bound. And the bound must leave gradients
-that a first layer can learn from: at 0.01 they vanish in a critic of this width, and nothing moves.
+Usual initial weights lie far outside of the bounds, so the first clipping alone would put nearly all of them at the
+bounds. Here the clipped critic starts inside: each kernel is scaled so that its largest weight is just at the bound.
+The bound must be large enough for the first layer to get a gradient. At 0.01 the gradients vanish in a critic of this
+width, and the weights do not move.
 
-Which wrong programs fail: untrained weights, wherever they start (what is wanted at the bounds must have come there,
-and what is wanted outside the initial range must have gone there); a run whose clipping does all the work; a penalised
-critic that is clipped too, or piles up at walls of its own.
+Wrong programs that do not meet the criteria:
+- Untrained weights, wherever they start. The weights must move to the bounds, and out of their initial range, during
+  training.
+- A run in which the clipping alone puts the weights at the bounds.
+- A penalised critic that is clipped too, or whose weights pile up at other limits.
 
 `quick`: width 64, 1,000 generator iterations, five times the paper's learning rates. `full`: width 512, 10,000
-iterations at its learning rates: about 11 hours on 2 CPU cores, by the rate measured beside other work.
+generator iterations, the paper's learning rates. It takes about 11 hours on 2 CPU cores, estimated from the speed on a
+busy machine.
 """
 
 import dataclasses
@@ -33,7 +37,7 @@ from wgan_jax.report import pictures
 
 @dataclasses.dataclass(frozen=True)
 class Settings(setups.DeepSettings):
-    """Of the two runs."""
+    """Settings of the two runs."""
 
     bound: float = 0.1
 
@@ -43,7 +47,7 @@ FULL = Settings(width=512, steps=10_000, learning_rate=1e-4, clip_learning_rate=
 
 
 def run(settings: Settings) -> harness.Result:
-    """A clipped critic's weights beside a penalised one's."""
+    """Trains a clipped and a penalised critic. Returns the distributions of their weights."""
     config = setups.penalised(settings)
     clip = setups.clipped(config, settings.bound, settings.clip_learning_rate)
     kernels = {"clipped": train(clip, bound=settings.bound), "penalised": train(config)}
@@ -81,7 +85,10 @@ def run(settings: Settings) -> harness.Result:
 
 
 def criteria(found: dict[str, dict[str, float]]) -> dict[str, bool]:
-    """What is wanted of the two histograms. Of uniform weights 1 % are at ≥ .99 of the largest."""
+    """Returns the demands on the weights of both critics, and whether each is met.
+
+    For comparison: if weights were uniform, 1 % of them would be at least 0.99 times the largest one.
+    """
     clipped, penalised = found["clipped"], found["penalised"]
     return {
         "at most 2 % of the clipped critic's weights begin at the bounds": clipped["at_largest_before"] <= 0.02,
@@ -94,12 +101,16 @@ def criteria(found: dict[str, dict[str, float]]) -> dict[str, bool]:
 
 
 def summary(start: list[np.ndarray], end: list[np.ndarray]) -> dict[str, float]:
-    """Shares of all weights, each seen beside those of its own kernel.
+    """Describes the weights before and after training.
+
+    Sizes are absolute values, and each weight is compared with the weights of its own kernel.
 
     Returns:
-      at_largest_before, at_largest: at ≥ .99 of the largest that the trained kernel has, or beyond, before and after.
-      outside: beyond the largest that the kernel began with.
-      largest, std: of the trained weights.
+      at_largest_before, at_largest: the shares of weights of at least 0.99 times the largest weight of the trained
+        kernel, before and after training.
+      outside: the share of trained weights that are larger than the largest initial weight of the kernel.
+      largest, std: the largest trained weight, and the standard deviation of all trained weights.
+      num: the number of weights.
     """
     largest = lambda kernel: np.abs(kernel).max()  # noqa: E731
     num = sum(kernel.size for kernel in end)
@@ -120,7 +131,10 @@ def summary(start: list[np.ndarray], end: list[np.ndarray]) -> dict[str, float]:
 
 
 def train(config: ConfigDict, bound: float | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The critic's kernels before and after training; with a bound, each starts scaled to just reach it."""
+    """Trains a critic. Returns its kernels before and after training.
+
+    With a bound, each initial kernel is scaled so that its largest weight is at the bound.
+    """
     gan = build(config)
     state = init_state(gan, jax.random.key(config.seed))
     if bound is not None:

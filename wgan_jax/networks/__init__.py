@@ -1,1 +1,1 @@
-"""Networks of the two players, in linen."""
+"""The networks of the generator and the critic, as Flax linen modules."""

@@ -1,8 +1,9 @@
 """JAX primitives for functions that are linear in each of two arrays.
 
-A function with a `custom_vjp` can be differentiated backwards only. A bilinear primitive whose gradients by both
-operands are given is differentiated in both directions, in any order and as often as one likes: forwards, `f(a, b)`
-moves by `f(da, b) + f(a, db)`; backwards, the gradients are bilinear functions again.
+JAX can differentiate a function with a `custom_vjp` in reverse mode only. A bilinear primitive has no such limit: once
+its gradients with respect to both operands are defined, JAX can differentiate it in both modes, in any order and any
+number of times. In forward mode the derivative of `f(a, b)` is `f(da, b) + f(a, db)`. In reverse mode the gradients are
+bilinear functions again.
 """
 
 import functools
@@ -16,21 +17,22 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 Form = Callable[..., jax.Array]
-"""`(a, b, **params) -> result`; all three have four axes."""
+"""Function `(a, b, **params) -> result`. The operands and the result have four axes each."""
 
 
 def primitive(name: str, default: Form, cpu: Form, *, batch: bool) -> Primitive:
-    """Returns a primitive that computes `default(a, b, **params)`, and `cpu(a, b, **params)` on the CPU.
+    """Returns a primitive that computes `cpu(a, b, **params)` on the CPU and `default(a, b, **params)` elsewhere.
 
-    Its operands and its result may have further axes in front, the same ones: `vmap` adds them. Its parameter
-    `precision`, a name that `jax.default_matmul_precision` takes or None, holds for the products of both forms.
+    The operands and the result may have additional leading axes, the same for all three. `vmap` adds them. The
+    primitive's parameter `precision` applies to the matrix products of both forms. It is a name that
+    `jax.default_matmul_precision` accepts, or None.
 
     Args:
-      name: of the operation in a jaxpr.
-      default: the function, on every platform but the CPU.
-      cpu: the same function, in a form that is faster on the CPU.
+      name: name of the operation in a jaxpr.
+      default: the function for every platform except the CPU.
+      cpu: the same function in a form that is faster on the CPU.
       batch: whether the first axis of `a` and of the result is a batch of independent examples. `vmap` over `a` alone
-        then only makes that batch larger.
+        then only makes this batch larger.
     """
     result = Primitive(name)
     default, cpu = _over_leading_axes(default), _over_leading_axes(cpu)
@@ -44,12 +46,13 @@ def primitive(name: str, default: Form, cpu: Form, *, batch: bool) -> Primitive:
 
 
 def define_gradients(of: Primitive, first: Form, second: Form) -> None:
-    """Sets the gradients of a primitive's result by each operand.
+    """Sets the gradients of a primitive with respect to each of its operands.
 
     Args:
-      of: a primitive that `primitive` made.
-      first: `(y, a, b, **params) -> gradient by a`, for the result's cotangent `y`; of `a` only `a.aval` is known.
-      second: the same by `b`, of which only `b.aval` is known.
+      of: a primitive that `primitive` returned.
+      first: function `(y, a, b, **params) -> gradient with respect to a`, where `y` is the cotangent of the result. It
+        may use the shape and dtype of `a` (`a.aval`), but not its values.
+      second: the same for `b`. It may use `b.aval`, but not the values of `b`.
     """
     ad.defbilinear(of, first, second)
 
@@ -72,7 +75,7 @@ def _batched(
     axes: tuple[int | None, int | None],
     **params: Any,
 ) -> tuple[jax.Array, int]:
-    """Applies `vmap` to a primitive; returns the result and its mapped axis."""
+    """Applies a primitive under `vmap`. Returns the result and the position of its mapped axis."""
     (a, b), (axis_a, axis_b) = operands, axes
     if batch and axis_a is not None and axis_b is None:
         a = jnp.moveaxis(a, axis_a, -5)

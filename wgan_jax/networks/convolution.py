@@ -1,14 +1,17 @@
-"""Strided convolutions that stay fast on every backend, however often they are differentiated.
+"""Strided convolutions that are fast on every backend, and whose derivatives of any order are fast too.
 
-`⟨conv(x, w), y⟩` is one form, linear in each of `x`, `w` and `y`. Its three partial gradients are the convolution,
-the input gradient `(y, w) → x`, which is also the transposed convolution, and the kernel gradient `(x, y) → w`. Each
-is a JAX primitive that is differentiated through the other two, so a derivative of any order, forwards, backwards or
-mixed, is again made of these three; the gradient penalty's second one is an example. On GPU and TPU they are XLA's own
-convolutions. On the CPU each has a form that is fast there, for XLA runs a derivative's convolution in a naive loop,
-many times slower, as soon as its layout is unusual.
+The number `⟨conv(x, w), y⟩` is linear in each of `x`, `w` and `y`. Its three partial gradients are the convolution, the
+input gradient `(y, w) → x`, which is also the transposed convolution, and the kernel gradient `(x, y) → w`. Each of the
+three is a JAX primitive, and its derivatives are expressed through the other two. A derivative of any order, in forward
+mode, in reverse mode or in a mixture of them, therefore consists of these three operations. The second derivative that
+the gradient penalty needs is an example.
 
-Arrays are `[B, H, W, C]`, kernels `[kernel height, kernel width, C, features]`, padding is SAME: an image of height H
-becomes one of height `ceil(H / stride)`.
+On GPU and TPU the three are XLA's own convolutions. On the CPU each of them has a special form, because XLA computes
+convolutions with an unusual layout in a naive loop there, which is many times slower. The convolutions in derivatives
+have such layouts.
+
+Images have the shape `[B, H, W, C]` and kernels `[kernel height, kernel width, C, features]`. The padding is SAME: an
+image of height H becomes an image of height `ceil(H / stride)`.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,37 +30,49 @@ Pair = tuple[int, int]
 
 
 def conv(x: jax.Array, w: jax.Array, strides: Pair = (1, 1)) -> jax.Array:
-    """The convolution: `[B, H, W, C]`, `[kh, kw, C, N]` of one dtype -> `[B, ceil(H/s), ceil(W/s), N]`.
+    """Returns the convolution of `x [B, H, W, C]` with the kernel `w [kh, kw, C, N]`: `[B, ceil(H/s), ceil(W/s), N]`.
 
-    Products of bfloat16 are summed in float32, and the result is rounded to bfloat16.
+    Both operands have the same dtype. Products of bfloat16 numbers are summed in float32, and the result is rounded to
+    bfloat16.
     """
     return _conv.bind(x, w, strides=strides, precision=_precision())
 
 
 def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair = (1, 1)) -> jax.Array:
-    """The transposed convolution: `[B, ceil(H/s), ceil(W/s), N]`, `[kh, kw, C, N]` -> `[B, H, W, C]`.
+    """Returns the transposed convolution of `y` with the kernel `w`: `[B, H, W, C]`.
 
     Args:
-      y: what `conv` gives for an image of the wanted size.
-      w: the kernel, of the same dtype.
-      size: `(H, W)` of the result.
-      strides: of the convolution.
+      y: array of the shape that `conv` returns for an image of the given size, `[B, ceil(H/s), ceil(W/s), N]`.
+      w: kernel `[kh, kw, C, N]` of the same dtype.
+      size: height and width `(H, W)` of the result.
+      strides: strides of the convolution.
     """
     return _input_gradient.bind(y, w, size=size, strides=strides, precision=_precision())
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, kernel_size: Pair, strides: Pair = (1, 1)) -> jax.Array:
-    """The kernel's gradient: `[B, H, W, C]`, `[B, ceil(H/s), ceil(W/s), N]` -> `[kh, kw, C, N]`."""
+    """Returns the gradient with respect to the kernel, `[kh, kw, C, N]`.
+
+    Args:
+      x: input of the convolution, `[B, H, W, C]`.
+      y: cotangent of its output, `[B, ceil(H/s), ceil(W/s), N]`, of the same dtype.
+      kernel_size: height and width `(kh, kw)` of the kernel.
+      strides: strides of the convolution.
+    """
     return _kernel_gradient.bind(x, y, size=kernel_size, strides=strides, precision=_precision())
 
 
 def _precision() -> str | None:
-    """JAX's setting where a convolution is traced, since a primitive is written out later, where it may be another."""
+    """Returns JAX's current setting of the precision of matrix products, or None.
+
+    The primitives store the setting when a convolution is traced. They are lowered later, and the setting may have
+    changed by then.
+    """
     return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
 
 def _same(size: Sequence[int], kernel: Sequence[int], strides: Pair) -> list[Pair]:
-    """Rows of zeros before and after each axis, as SAME padding has them."""
+    """Returns the number of zeros that SAME padding adds before and after each axis."""
     totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, kernel, strides, strict=True)]
     return [(total // 2, total - total // 2) for total in totals]
 
@@ -77,18 +92,19 @@ def _kernel_gradient_xla(x: jax.Array, y: jax.Array, size: Pair, strides: Pair) 
     return jax.linear_transpose(lambda w: _conv_xla(x, w, strides), w)(y)[0]
 
 
-# The CPU's forms: Winograd's, and for few channels (a critic's first layer, a generator's last) plain ones.
+# The forms for the CPU: Winograd's, and plain ones for few channels (a critic's first layer, a generator's last).
 
 
 def _fewer_products(kernel: Sequence[int], channels: int) -> bool:
-    """Whether Winograd's products are the faster form: where the matrices are wide enough."""
+    """Tells whether Winograd's form is the faster one. It is where the matrices are wide enough."""
     return kernel[0] > 1 and channels >= 8
 
 
 def _phases(kernel: int, stride: int, low: int, rows: int) -> list[list[Pair]]:
-    """For each phase of the input rows the pairs `(i, d)`: through tap i, row m meets output row m + d.
+    """Returns for each phase of the input rows the pairs `(i, d)` of a tap and an offset between rows.
 
-    With input row r = s·m + phase, that is where r + low − i = s·(m + d).
+    Input row r = s·m + phase, where s is the stride, contributes to output row m + d through tap i. This is the case
+    where r + low − i = s·(m + d).
     """
     taps = [[(i, (phase + low - i) // stride) for i in range(kernel)] for phase in range(stride)]
     return [
@@ -98,7 +114,7 @@ def _phases(kernel: int, stride: int, low: int, rows: int) -> list[list[Pair]]:
 
 
 def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int]) -> jax.Array:
-    # The axes stay unmerged: a merged batch axis could not be sharded.
+    # The axes are not merged into one, because a merged batch axis could not be sharded.
     return lax.dot_general(a, b, ((axes_a, axes_b), ((), ())))
 
 
@@ -107,7 +123,7 @@ def _conv_cpu(x: jax.Array, w: jax.Array, strides: Pair, padding: list[Pair] | N
     padding = padding or _same(size, (kh, kw), strides)
     if _fewer_products(w.shape, x.shape[-1]):
         return winograd.conv(x, w, strides, padding)
-    if kh > size[0] or kw > size[1]:  # XLA would swap the operands, and miss its fast convolution
+    if kh > size[0] or kw > size[1]:  # XLA would swap the operands and not use its fast convolution
         x, padding = lax.optimization_barrier(winograd.pad(x, dict(enumerate(padding, 1)))), [(0, 0), (0, 0)]
     return _conv_xla(x, w, strides, padding)
 
@@ -144,7 +160,7 @@ def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, size: Pair, strides: Pair) 
 
 def _in_float32(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     def rounded(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
-        # Few processors multiply bfloat16; in float32 its products are exact, and Winograd's forms take fewer of them.
+        # Few CPUs multiply bfloat16. In float32 the products are exact, and Winograd's forms need fewer of them.
         wide = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (a, b))
         return form(*wide, **params).astype(a.dtype)
 
@@ -177,9 +193,9 @@ bilinear.define_gradients(
 
 
 class Conv(nn.Module):
-    """`nn.Conv` with SAME padding: `[B, H, W, C] -> [B, ceil(H/s), ceil(W/s), features]`.
+    """Convolution like `nn.Conv` with SAME padding: `[B, H, W, C] -> [B, ceil(H/s), ceil(W/s), features]`.
 
-    Parameters, in `param_dtype`: `kernel` `[kh, kw, C, features]` and `bias` `[features]`.
+    Its parameters, of dtype `param_dtype`, are `kernel` `[kh, kw, C, features]` and `bias` `[features]`.
     """
 
     features: int
@@ -199,9 +215,10 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """`nn.ConvTranspose(transpose_kernel=True)` with SAME padding: `[B, H, W, C] -> [B, s·H, s·W, features]`.
+    """Transposed convolution with SAME padding: `[B, H, W, C] -> [B, s·H, s·W, features]`.
 
-    Parameters, in `param_dtype`: `kernel` `[kh, kw, features, C]` and `bias` `[features]`.
+    It is like `nn.ConvTranspose(transpose_kernel=True)`. Its parameters, of dtype `param_dtype`, are `kernel`
+    `[kh, kw, features, C]` and `bias` `[features]`.
     """
 
     features: int

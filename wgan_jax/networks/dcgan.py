@@ -1,14 +1,16 @@
-"""DCGAN for 28, 32, 64 and other pixels (arXiv 1511.06434), as WGAN-GP's code has it (arXiv 1704.00028).
+"""DCGAN for images of 28, 32, 64 and other sizes (arXiv 1511.06434), as in WGAN-GP's code (arXiv 1704.00028).
 
 Each level doubles or halves the image with a 5×5 kernel of stride 2. The smallest map is 4×4. For images of 7·2ⁿ
-pixels (MNIST) the 8×8 map is cropped to 7×7, before normalization and activation; the code crops after them, which
-with batch norm gives other moments. Batch normalization has one scale per channel everywhere.
+pixels (MNIST) the generator crops its 8×8 map to 7×7, before normalization and activation. WGAN-GP's code crops after
+them, which changes the moments of batch normalization. Batch normalization always has one scale per channel.
 
-`kernel_init` names how the parameters are drawn. Biases begin at 0, scales of norms at 1 unless said otherwise.
-    he_uniform  U of std √(4 / (fan_in + fan_out)), dense layers √(2 / (inputs + outputs)), as in WGAN-GP's
+`kernel_init` selects how the parameters are drawn. Unless stated otherwise, biases begin at 0 and the scales of
+normalizations at 1. U is a uniform distribution around 0.
+    he_uniform  U of std √(4 / (fan_in + fan_out)), in dense layers √(2 / (inputs + outputs)), as in WGAN-GP's
                 `gan_mnist.py` and `gan_cifar.py`
     uniform     U of std 0.02 in every layer, as in WGAN-GP's `gan_64x64.py`
-    normal      N(0, 0.02) in every layer, scales of norms N(1, 0.02), as in WGAN's `main.py`
+    normal      N(0, 0.02) in every layer and N(1, 0.02) for the scales of normalizations, where 0.02 is the std, as in
+                WGAN's `main.py`
 """
 
 import flax.linen as nn
@@ -23,10 +25,10 @@ INITS = ("he_uniform", "normal", "uniform")
 
 
 def levels(shape: tuple[int, ...]) -> int:
-    """How often an image of shape `(H, W, C)` is halved to reach 4×4.
+    """Returns how many times an image of shape `(H, W, C)` is halved to reach 4×4.
 
     Raises:
-      ValueError: if it is not square, or its size not 4 or 7 times a power of two.
+      ValueError: if the image is not square, or its size is not 4 or 7 times a power of two (2 or more).
     """
     size, count = halvings(shape[0])
     if len(shape) != 3 or shape[0] != shape[1] or size not in (4, 7) or not count:
@@ -38,7 +40,7 @@ def levels(shape: tuple[int, ...]) -> int:
 
 
 def _init(name: str, scale: float, stride: int = 1) -> Initializer:
-    """Of kernels."""
+    """Returns the initializer of a kernel."""
     match name:
         case "he_uniform":
             return fan_uniform(scale, stride)
@@ -51,21 +53,21 @@ def _init(name: str, scale: float, stride: int = 1) -> Initializer:
 
 
 def _scale_init(name: str) -> Initializer:
-    """Of the scales of batch normalization."""
+    """Returns the initializer of the scales of a normalization."""
     if name != "normal":
         return nn.initializers.ones
     return lambda key, shape, dtype=jnp.float32: 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
 class Generator(nn.Module):
-    """Latents `[B, latent_dim]` to images `[B, H, W, C]`, float32 in [−1, 1].
+    """Generator of images: latents `[B, latent_dim]` to images `[B, H, W, C]`, float32 in [−1, 1].
 
-    With `constant_width` and `norm="none"` it is the deliberately poor generator of the WGAN paper (arXiv 1701.07875,
-    section 4.3). WGAN's code has kernels of 4×4 and no biases. With `num_classes`, the norms are those of each image's
-    class, `label [B]`.
+    `constant_width` and `norm="none"` make it the deliberately poor generator of the WGAN paper (arXiv 1701.07875,
+    section 4.3). WGAN's code has 4×4 kernels and no biases. With `num_classes`, each class has its own scales and
+    offsets in the normalizations, and `label [B]` selects them: see `Norm`.
 
     Raises:
-      ValueError: if the image has no possible size, a name is unknown, or labels are needed and missing.
+      ValueError: if the image size is invalid, a name is unknown, or the network needs labels and gets none.
     """
 
     image_shape: tuple[int, ...]
@@ -127,13 +129,13 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Images `[B, H, W, C]` to scores `[B]`, float32.
+    """Critic of images: `[B, H, W, C]` to scores `[B]`, float32.
 
-    The first layer has no normalization. With a gradient penalty use "layer" or "none": see `Norm`. For classes see
-    `ClassHead`.
+    The first layer has no normalization. With a gradient penalty, set `norm` to "layer" or "none": see `Norm`.
+    `conditioning` and `num_classes` are explained in `ClassHead`.
 
     Raises:
-      ValueError: if the image has no possible size, a name is unknown, or labels are needed and missing.
+      ValueError: if the image size is invalid, a name is unknown, or the network needs labels and gets none.
     """
 
     width: int = 64

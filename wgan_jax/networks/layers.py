@@ -1,4 +1,4 @@
-"""Activations, normalizations, initializers and the ways of classes by name, as a network's settings give them."""
+"""Activations, normalizations, initializers and class heads, selected by the names in a network's settings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +12,15 @@ Activation = Callable[[jax.Array], jax.Array]
 
 
 def shifted_softplus(x: jax.Array) -> jax.Array:
-    """`softplus(2x + 2) / 2 − 1`: smooth, and a critic trains with it (arXiv 1704.00028, appendix)."""
+    """Returns `softplus(2x + 2) / 2 − 1`, a smooth activation that critics can be trained with.
+
+    See arXiv 1704.00028, appendix.
+    """
     return nn.softplus(2 * x + 2) / 2 - 1
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-    """Leaky ReLU of slope 0.2 (Radford et al. 2016, arXiv 1511.06434)."""
+    """Returns the leaky ReLU with slope 0.2 below 0 (Radford et al. 2016, arXiv 1511.06434)."""
     return nn.leaky_relu(x, 0.2)
 
 
@@ -31,7 +34,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def halvings(size: int) -> tuple[int, int]:
-    """What is left of a size that is halved while it is even and above 4, and how often that was."""
+    """Halves `size` while it is even and larger than 4. Returns what remains and the number of halvings."""
     count = 0
     while size % 2 == 0 and size > 4:
         size, count = size // 2, count + 1
@@ -43,33 +46,35 @@ CONDITIONINGS = ("none", "auxiliary", "projection")
 
 
 def of_class(table: jax.Array, label: jax.Array | None) -> jax.Array:
-    """Each example's row of a table with a row per class: `[num_classes, D], [B] -> [B, D]`.
+    """Returns for each example the row of its class in a table: `[num_classes, D], [B] -> [B, D]`.
 
     Raises:
-      ValueError: if there are no labels.
+      ValueError: if `label` is None.
     """
     if label is None:
         raise ValueError("a class-conditional network needs labels: call it as network(x, label), label [B] int32")
-    # A product, not a gather: the gradient of that is a scatter, whose sums have no fixed order on a GPU.
+    # A product, not a gather: the gradient of a gather is a scatter, which adds in no fixed order on a GPU.
     return jnp.dot(jax.nn.one_hot(label, table.shape[0], dtype=table.dtype), table, precision="highest")
 
 
 class Norm(nn.Module):
-    """Normalization by name, affine per channel: `[B, ..., C] -> [B, ..., C]`, statistics in float32.
+    """Normalization with a scale and an offset for each channel: `[B, ..., C] -> [B, ..., C]`.
 
-    "batch": moments of the batch if `train`, else running ones (collection `batch_stats`, which a training call
-    must make mutable), so that an image does not depend on those that are drawn with it. The papers' codes differ:
-    they have the moments of the batch when they sample too. Variances are `mean(x²) − mean(x)²` here, in one pass, and
-    mean squared differences from the mean there. `axis_name` names the mapped axis whose devices share a
-    batch.
-    "layer": moments of each example over all its axes, as the critic of WGAN-GP has it (arXiv 1704.00028, section 4).
-    "none": the input.
+    Statistics are computed in float32. `kind` selects them:
+      "batch": moments of the batch if `train` is true, and running moments if not. So an image that is sampled does
+        not depend on the other images of its batch. The papers' codes also sample with the moments of the batch. The
+        running moments are in the collection `batch_stats`, which a call with `train` must make mutable. The variance
+        is `mean(x²) − mean(x)²`, in one pass; the papers' codes average squared differences from the mean. `axis_name`
+        names the mapped axis whose devices share a batch.
+      "layer": moments of each example over all its axes, as in WGAN-GP's critic (arXiv 1704.00028, section 4).
+      "none": no normalization. The output is the input.
 
-    With `num_classes`, scale and offset belong to the class of each example, `label [B]` (conditional normalization:
-    Dumoulin et al. 2016, arXiv 1610.07629; WGAN-GP's `cond_batchnorm.py`); the moments are those of all examples.
+    With `num_classes`, each class has its own scales and offsets, and `label [B]` selects them. The moments are taken
+    over the examples of all classes. This is conditional normalization (Dumoulin et al. 2016, arXiv 1610.07629;
+    `cond_batchnorm.py` in WGAN-GP's code).
 
     Raises:
-      ValueError: if `kind` is no name of a normalization, or labels are needed and missing.
+      ValueError: if `kind` is unknown, or the normalization needs labels and gets none.
     """
 
     kind: str
@@ -114,17 +119,18 @@ class Norm(nn.Module):
 
 
 class ClassHead(nn.Module):
-    """What a critic makes of classes, from its last features: `(score [B], features [B, D], label [B]) -> [B]`.
+    """Class head of a critic: `(score [B], features [B, D], label [B]) -> score [B]`.
 
-    "auxiliary": the score as it is. Logits of the classes `[B, num_classes]` are sown beside it, as `logits` in the
-    collection `intermediates`, where a caller who asks for that collection finds them (Odena et al. 2016,
-    arXiv 1610.09585, with the score of WGAN-GP's `gan_cifar_resnet.py`).
-    "projection": plus `⟨v_label, features⟩`, with a learned v of each class (Miyato and Koyama 2018, arXiv 1802.05637
-    eq. 3).
-    "none": the score as it is.
+    The features are the outputs of the critic's last hidden layer. `kind` selects what the head does with them:
+      "auxiliary": it leaves the score as it is and predicts the class. It sows the logits `[B, num_classes]` as
+        `logits` in the collection `intermediates`. A caller who makes that collection mutable gets them (Odena et al.
+        2016, arXiv 1610.09585, with the score of WGAN-GP's `gan_cifar_resnet.py`).
+      "projection": it adds `⟨v_label, features⟩` to the score, with a learned vector v for each class (Miyato and
+        Koyama 2018, arXiv 1802.05637 eq. 3).
+      "none": it leaves the score as it is.
 
     Raises:
-      ValueError: if `kind` is none of these, or labels are needed and missing.
+      ValueError: if `kind` is unknown, or the head needs labels and gets none.
     """
 
     kind: str
@@ -147,7 +153,7 @@ class ClassHead(nn.Module):
 
 
 def symmetric_uniform(limit: float) -> Initializer:
-    """Returns the initializer U(−limit, limit), of std `limit / √3`."""
+    """Returns an initializer that draws from U(−limit, limit), which has the std `limit / √3`."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -limit, limit)
@@ -156,11 +162,12 @@ def symmetric_uniform(limit: float) -> Initializer:
 
 
 def fan_uniform(scale: float = 1.0, stride: int = 1) -> Initializer:
-    """Uniform of variance `2·scale / (fan_in + fan_out)`, as WGAN-GP's code draws its weights.
+    """Returns an initializer that draws uniformly around 0 with the variance `2·scale / (fan_in + fan_out)`.
 
-    `scale` 1 is Glorot's, 2 that code's "he". For kernels `[..., C, features]` of convolutions and
-    `[..., features, C]` of transposed ones: a stride divides the fan on the side of the smaller image, which is the
-    last axis of both.
+    WGAN-GP's code draws its weights like this. A `scale` of 1 is Glorot's initializer, and 2 is the one that the code
+    calls "he". Kernels have the shape `[..., C, features]` for convolutions and `[..., features, C]` for transposed
+    ones. Of the two fans, the one on the side of the smaller image is divided by the square of the stride. That side is
+    the last axis in both cases.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:

@@ -1,9 +1,10 @@
 """Multilayer perceptrons for points and small images (arXiv 1701.07875, section 4.3).
 
-`kernel_init` names how the parameters are drawn. Biases begin at 0 unless said otherwise.
-    he_uniform  hidden layers U of std √(2 / inputs) (He), the output normal of std √(1 / inputs) (LeCun)
-    he_glorot   hidden layers as before, the output U of std √(2 / (inputs + outputs)), as in WGAN-GP's `gan_toy.py`
-    fan_in      kernels and biases U(±1 / √inputs), PyTorch's default, as in WGAN's `models/mlp.py`
+`kernel_init` selects how the parameters are drawn. Biases begin at 0 unless stated otherwise. U is a uniform
+distribution around 0.
+    he_uniform  hidden layers: U of std √(2 / inputs) (He); output: normal of std √(1 / inputs) (LeCun)
+    he_glorot   hidden layers: the same; output: U of std √(2 / (inputs + outputs)), as in WGAN-GP's `gan_toy.py`
+    fan_in      all kernels and biases: U between ±1 / √inputs, PyTorch's default, as in WGAN's `models/mlp.py`
 """
 
 import math
@@ -20,10 +21,13 @@ INITS = ("he_uniform", "he_glorot", "fan_in")
 
 
 def _inits(name: str, inputs: int, *, output: bool) -> dict[str, Any]:
-    """Returns the initializers of a dense layer with `inputs` inputs, which is the network's output or a hidden one."""
+    """Returns the initializers of a dense layer with `inputs` inputs.
+
+    `output` says whether it is the network's last layer or a hidden one.
+    """
     match name:
         case "he_uniform":
-            # He's bound for ReLU networks; LeCun's, the default of `nn.Dense`, shrinks the signal by √2 a layer.
+            # He's bound for ReLU networks. LeCun's, the default of `nn.Dense`, shrinks the signal by √2 per layer.
             return {} if output else {"kernel_init": nn.initializers.he_uniform()}
         case "he_glorot":
             return {"kernel_init": nn.initializers.glorot_uniform() if output else nn.initializers.he_uniform()}
@@ -35,7 +39,7 @@ def _inits(name: str, inputs: int, *, output: bool) -> dict[str, Any]:
 
 
 class Hidden(nn.Module):
-    """`depth` dense layers of `width`, each followed by the activation: `[B, D] -> [B, width]`."""
+    """Hidden layers, `depth` dense layers of `width` units with the activation after each: `[B, D] -> [B, width]`."""
 
     width: int
     depth: int
@@ -53,13 +57,13 @@ class Hidden(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latents `[B, latent_dim]` to examples `[B, *image_shape]`: images in [−1, 1], points anywhere.
+    """Generator of points or small images: latents `[B, latent_dim]` to examples `[B, *image_shape]`, float32.
 
-    With `num_classes`, the class of each, `label [B]`, is joined to its latents as a one-hot vector (Mirza and
-    Osindero 2014, arXiv 1411.1784).
+    Images are in [−1, 1]; points are not bounded. With `num_classes`, the class of each example, `label [B]`, is
+    appended to its latents as a one-hot vector (Mirza and Osindero 2014, arXiv 1411.1784).
 
     Raises:
-      ValueError: if `kernel_init` is unknown, or labels are needed and missing.
+      ValueError: if `kernel_init` is unknown, or the network needs labels and gets none.
     """
 
     image_shape: tuple[int, ...]
@@ -83,7 +87,10 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Examples `[B, ...]` to scores `[B]` float32; for classes see `ClassHead`."""
+    """Critic of points or small images: examples `[B, ...]` to scores `[B]`, float32.
+
+    `conditioning` and `num_classes` are explained in `ClassHead`.
+    """
 
     width: int = 512
     depth: int = 3

@@ -1,10 +1,12 @@
-"""Residual networks of WGAN-GP: 32×32 (arXiv 1704.00028, appendix C) and 64×64 pixels (appendix E), as in its code.
+"""WGAN-GP's residual networks for 32×32 pixels (arXiv 1704.00028, appendix C) and 64×64 pixels (appendix E).
 
-For other sizes, those up to 32 are built as the first, larger ones as the second.
+They follow WGAN-GP's code. Networks for other sizes up to 32 pixels are built like the first, and those for larger
+sizes like the second.
 
-Two exact rewrites, with the same parameters and values, save most of the arithmetic. A 3×3 convolution before a 2×2
-mean pool, or after a nearest-neighbour up-sampling, is one 4×4 convolution, or transposed convolution, of stride 2:
-16 products per small pixel instead of 36. And a 1×1 convolution commutes with both: it runs on the smaller image.
+Two exact rewrites save most of the arithmetic and keep the parameters and values. A 3×3 convolution followed by a 2×2
+mean pool equals one 4×4 convolution of stride 2, and a nearest-neighbour up-sampling followed by a 3×3 convolution
+equals one 4×4 transposed convolution of stride 2. They need 16 products per small pixel instead of 36. And a 1×1
+convolution commutes with the pool and with the up-sampling, so it runs on the smaller image.
 """
 
 import flax.linen as nn
@@ -19,28 +21,29 @@ GLOROT, HE = fan_uniform(1.0), fan_uniform(2.0)
 
 
 def mean_pool(x: jax.Array) -> jax.Array:
-    """Means of 2×2 pixels: `[B, H, W, C] -> [B, H/2, W/2, C]`."""
+    """Returns the means of 2×2 pixels: `[B, H, W, C] -> [B, H/2, W/2, C]`."""
     B, H, W, C = x.shape
     return x.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """Each pixel four times (nearest neighbour): `[B, H, W, C] -> [B, 2H, 2W, C]`."""
+    """Repeats each pixel four times (nearest neighbour): `[B, H, W, C] -> [B, 2H, 2W, C]`."""
     B, H, W, C = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
 
 
 def _spread(kernel: jax.Array) -> jax.Array:
-    """The sum of a 3×3 kernel's four shifts in a 4×4 window."""
+    """Adds up a 3×3 kernel at its four positions in a 4×4 window: `[3, 3, C, N] -> [4, 4, C, N]`."""
     kernel = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
     kernel = kernel[1:] + kernel[:-1]
     return kernel[:, 1:] + kernel[:, :-1]
 
 
 class ResampledConv(nn.Module):
-    """A 3×3 convolution: followed by `mean_pool` ("down"), or preceded by `upsample` ("up"), or alone ("none").
+    """Convolution with a 3×3 kernel that may also change the image size: `[B, H, W, C] -> [B, H', W', features]`.
 
-    `[B, H, W, C] -> [B, H', W', features]`. Parameters: `kernel` `[3, 3, C, features]` and `bias`, as `Conv`.
+    `mean_pool` follows it if `resample` is "down". `upsample` precedes it if `resample` is "up". With "none" it stands
+    alone. Its parameters are `kernel` `[3, 3, C, features]` and `bias` `[features]`.
     """
 
     features: int
@@ -69,10 +72,11 @@ class ResampledConv(nn.Module):
 class Block(nn.Module):
     """Residual block: `shortcut(x) + conv(act(norm(conv(act(norm(x))))))`, `[B, H, W, C] -> [B, H', W', features]`.
 
-    `resample` is "up" (before the first convolution), "down" (after the second) or "none". The shortcut is a 1×1
-    convolution, or the identity where shapes allow. The first block of a critic has no activation before its first
-    convolution (`preactivate=False`), which then widens. `first_bias` is of the first convolution: the 64×64
-    networks, which normalize after it, have none. With `num_classes`, the norms are those of each example's class.
+    `resample` is "up" (before the first convolution), "down" (after the second one) or "none". The shortcut is the
+    identity if the shapes allow it, and a 1×1 convolution otherwise. `preactivate=False` is for the first block of a
+    critic: it then has no normalizations, and no activation before its first convolution, which already returns
+    `features` channels. `first_bias` says whether the first convolution has a bias. It has none in the 64×64 networks,
+    which normalize after it. With `num_classes`, each class has its own scales and offsets in the normalizations.
     """
 
     features: int
@@ -96,7 +100,7 @@ class Block(nn.Module):
             shortcut = project(shortcut)
         shortcut = upsample(shortcut) if up else shortcut
 
-        # Only blocks that up-sample, or begin a critic, widen in their first convolution.
+        # The first convolution changes the number of channels only in blocks that up-sample or begin a critic.
         middle = self.features if up or not self.preactivate else x.shape[-1]
         if self.preactivate:
             norm = Norm(self.norm, self.dtype, self.axis_name, self.num_classes, name="norm_1")
@@ -111,11 +115,11 @@ class Block(nn.Module):
 
 
 def levels(shape: tuple[int, ...]) -> int:
-    """How often an image of shape `(H, W, C)` is halved to reach the generator's first map, 4×4 or 7×7.
+    """Returns how many times an image of shape `(H, W, C)` is halved to reach the generator's first map, 4×4 or 7×7.
 
     Raises:
-      ValueError: if a residual network cannot have such images: it is not square, or not 4 or 7 times a power of two,
-        or of 14 pixels, which cannot be halved twice.
+      ValueError: if the image is not square, or its size is not 4 or 7 times a power of two (2 or more), or its size is
+        14, which the critic cannot halve twice.
     """
     size, count = halvings(shape[0])
     if len(shape) != 3 or shape[0] != shape[1] or size not in (4, 7) or not count or shape[0] == 14:
@@ -127,19 +131,20 @@ def levels(shape: tuple[int, ...]) -> int:
 
 
 def _large(shape: tuple[int, ...]) -> bool:
-    """Whether images are built as the 64×64 networks do."""
+    """Tells whether the network for these images is built like the 64×64 networks."""
     return shape[0] > 32
 
 
 class Generator(nn.Module):
-    """Latents `[B, latent_dim]` to images `[B, H, W, C]`, float32 in [−1, 1].
+    """Generator of images: latents `[B, latent_dim]` to images `[B, H, W, C]`, float32 in [−1, 1].
 
-    Up to 32×32 every block has `width` features (the paper's 128); for 64×64 they have 8, 4, 2 and 1 times `width`
-    (the paper's 64), and larger ones begin with more of 8. With `num_classes`, the norms in the blocks are those of
-    each image's class, `label [B]`; the last one is the same for all, as in the code.
+    Up to 32×32 pixels every block has `width` features (128 in the paper). For 64×64 pixels the blocks have 8, 4, 2 and
+    1 times `width` features (`width` is 64 in the paper). Larger networks begin with more blocks of 8 times `width`.
+    With `num_classes`, each class has its own scales and offsets in the normalizations of the blocks, and `label [B]`
+    selects them. The last normalization is the same for all classes, as in WGAN-GP's code.
 
     Raises:
-      ValueError: if the image has no possible size, or labels are needed and missing.
+      ValueError: if the image size is invalid, or the network needs labels and gets none.
     """
 
     image_shape: tuple[int, ...]
@@ -188,14 +193,18 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Images `[B, H, W, C]` to scores `[B]`, float32.
+    """Critic of images: `[B, H, W, C]` to scores `[B]`, float32.
 
-    Up to 32×32: a first block without pre-activation, one more that halves the image, two that keep it, activation and
-    global mean. 64×64: a convolution, four blocks of 2, 4, 8 and 8 times `width` that halve it, no mean; the paper has
-    layer normalization there. Larger images have more blocks of 8 times `width`. For classes see `ClassHead`.
+    Up to 32×32 pixels: a block without pre-activation that halves the image, another block that halves it, two blocks
+    that keep its size, the activation and the mean over all pixels.
+    64×64 pixels: a convolution and four blocks that halve the image, with 2, 4, 8 and 8 times `width` features. There
+    is no mean. The paper uses layer normalization here.
+    Larger images: more blocks of 8 times `width`.
+
+    `conditioning` and `num_classes` are explained in `ClassHead`.
 
     Raises:
-      ValueError: if the image has no possible size, or labels are needed and missing.
+      ValueError: if the image size is invalid, or the network needs labels and gets none.
     """
 
     width: int = 128
@@ -232,7 +241,7 @@ class Critic(nn.Module):
                 name=f"block_{i}",
             )(x, train=train)
         x = x.astype(jnp.float32)
-        # The 64×64 code ends without activation or mean.
+        # The 64×64 critic of WGAN-GP's code ends without activation or mean.
         act = ACTIVATIONS[self.activation]
         x = x.reshape(x.shape[0], -1) if large else act(x).mean((1, 2))
         score = nn.Dense(1, kernel_init=GLOROT, name="score")(x)[:, 0]

@@ -1,14 +1,19 @@
 """Convolutions with fewer multiplications, for the CPU (Winograd 1980; Lavin and Gray 2015, arXiv 1509.09308).
 
-Four neighbouring outputs of a filter with three taps, `y_q = Σ_i x_{q+i} w_i`, take six products instead of twelve,
-with two taps five instead of eight. The form `Σ_q y_q Σ_i x_{q+i} w_i` is then `Σ_n (Xx)_n (Ww)_n (Yy)_n` with small
-matrices X, W and Y, and so its partial gradients, the input gradient and the kernel gradient, take as few. Here it
-runs along the rows of images, whose sums are over adjacent memory; each product is a matrix product over columns and
-channels. A 5×5 kernel of stride 2 needs 0.55 of the multiplications, a 3×3 kernel of stride 1 half, a 4×4 kernel of
-stride 2 five eighths; where there are two rows of outputs or less, two are taken together. Rounding errors are some
-2e-6 of the largest result, about those of a plain convolution.
+A filter with three taps computes `y_q = Σ_i x_{q+i} w_i`. Four neighbouring outputs take twelve products if they are
+computed one by one, but six are enough. With two taps five are enough instead of eight. To see this, write
+`Σ_q y_q Σ_i x_{q+i} w_i`, which is linear in x, w and y, as `Σ_n (Xx)_n (Ww)_n (Yy)_n` with small matrices X, W and Y.
+The filter, its input gradient and its kernel gradient are the partial gradients of this sum, so each of the three takes
+as few products.
 
-The three functions are those of `wgan_jax.networks.convolution`, for float32.
+Here the filter runs over the rows of an image: it adds whole rows, whose numbers are adjacent in memory. Each product
+is a matrix product over columns and channels. A 5×5 kernel of stride 2 needs 0.55 of the multiplications, a 3×3 kernel
+of stride 1 half of them, and a 4×4 kernel of stride 2 five eighths. A tile is four rows of outputs, or two where this
+takes fewer products, as for images with two rows of outputs or one. Rounding errors are about 2e-6 of the largest
+result, about as large as in a plain convolution.
+
+The functions `conv`, `input_gradient` and `kernel_gradient` compute the same as those of
+`wgan_jax.networks.convolution`, for float32.
 """
 
 import functools
@@ -24,25 +29,29 @@ from jax import lax
 Pair = tuple[int, int]
 
 POINTS = np.array([0, 1, -1, 2, -1 / 2])
-"""Where polynomials are multiplied; with them rounding errors are small. The last point is infinity."""
+"""Points where the polynomials are evaluated and multiplied, chosen for small rounding errors.
+
+One more point, infinity, is always used in addition.
+"""
 
 
 class Form(NamedTuple):
-    """Of a strided filter's tile, one row for each product."""
+    """Matrices X, W and Y of a strided filter for one tile, with one row for each of the n products."""
 
     x: np.ndarray
-    """`[n, kernel + (outputs − 1) · stride]`."""
+    """Matrix X for the inputs of a tile, `[n, kernel + (outputs − 1) · stride]`."""
     w: np.ndarray
-    """`[n, kernel]`."""
+    """Matrix W for the taps of the kernel, `[n, kernel]`."""
     y: np.ndarray
-    """`[n, outputs]`."""
+    """Matrix Y for the outputs of a tile, `[n, outputs]`."""
 
 
 def _filter(taps: int, outputs: int) -> Form:
-    """The form of a filter of stride 1.
+    """Returns the matrices of a filter of stride 1.
 
-    `Σ_q y_q Σ_i x_{q+i} w_i` is `Σ_k x_k c_k`, where `c(z) = w(z) y(z)`. Lagrange has c's coefficients from its values
-    at some points, and from its highest one.
+    Read w and y as coefficients of polynomials. Then `Σ_q y_q Σ_i x_{q+i} w_i = Σ_k x_k c_k`, where c are the
+    coefficients of the product `c(z) = w(z) y(z)`. Lagrange's interpolation computes them from the values of c at some
+    points and from its highest coefficient.
     """
     if taps == 1:
         return Form(np.eye(outputs), np.ones((outputs, 1)), np.eye(outputs))
@@ -56,7 +65,10 @@ def _filter(taps: int, outputs: int) -> Form:
 
 @functools.cache
 def matrices(kernel: int, stride: int, outputs: int) -> Form:
-    """The form of a filter, each phase of the stride with its taps apart."""
+    """Returns the matrices of a filter of any stride and size.
+
+    The taps of each phase of the stride form filters of stride 1, with at most three taps each.
+    """
     taps = [range(phase, kernel, stride)[i : i + 3] for phase in range(stride) for i in range(0, kernel, 3)]
 
     def part(some: range) -> Form:
@@ -70,13 +82,16 @@ def matrices(kernel: int, stride: int, outputs: int) -> Form:
 
 
 def _fewest(kernel: int, stride: int, rows: int) -> Form:
-    """The form that takes the fewest products for so many rows of outputs."""
+    """Returns the matrices that need the fewest products for `rows` rows of outputs."""
     forms = (matrices(kernel, stride, outputs) for outputs in (4, 2))
     return min(forms, key=lambda form: -(-rows // form.y.shape[1]) * len(form.y))
 
 
 def conv(x: jax.Array, w: jax.Array, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
-    """`[B, H, W, C]`, `[kh, kw, C, N]` -> `[B, ceil(H/s), ceil(W/s), N]`."""
+    """Returns the convolution of `x [B, H, W, C]` with the kernel `w [kh, kw, C, N]`: `[B, ceil(H/s), ceil(W/s), N]`.
+
+    `padding` contains the number of zeros before and after the rows, and before and after the columns.
+    """
     rows = -(-x.shape[1] // strides[0])
     form = _fewest(w.shape[0], strides[0], rows)
     products = _dot(_of_inputs(x, form, w.shape[1], strides, padding), _apply(form.w, w), (4, 5), (1, 2))
@@ -85,7 +100,10 @@ def conv(x: jax.Array, w: jax.Array, strides: Pair, padding: Sequence[Pair]) -> 
 
 
 def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
-    """`[B, ceil(H/s), ceil(W/s), N]`, `[kh, kw, C, N]` -> `[B, H, W, C]`."""
+    """Returns the gradient of `conv` with respect to its input: `[B, ceil(H/s), ceil(W/s), N]` -> `[B, H, W, C]`.
+
+    `w [kh, kw, C, N]` is the kernel and `size` is `(H, W)`.
+    """
     form = _fewest(w.shape[0], strides[0], y.shape[1])
     products = lax.optimization_barrier(_dot(_of_outputs(y, form), _apply(form.w, w), (4,), (3,)))
     sums = lax.optimization_barrier(_fold(products, size[1], strides[1], padding[1][0]))
@@ -101,20 +119,27 @@ def input_gradient(y: jax.Array, w: jax.Array, size: Pair, strides: Pair, paddin
 
 
 def kernel_gradient(x: jax.Array, y: jax.Array, size: Pair, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
-    """`[B, H, W, C]`, `[B, ceil(H/s), ceil(W/s), N]` -> `[kh, kw, C, N]`."""
+    """Returns the gradient of `conv` with respect to its kernel, `[kh, kw, C, N]`.
+
+    `x [B, H, W, C]` is the input of `conv`, `y [B, ceil(H/s), ceil(W/s), N]` is the cotangent of its output, and `size`
+    is `(kh, kw)`.
+    """
     form = _fewest(size[0], strides[0], y.shape[1])
     products = _dot(_of_inputs(x, form, size[1], strides, padding), _of_outputs(y, form), (1, 2, 3), (1, 2, 3))
     return _apply(form.w.T, products)
 
 
 def _of_inputs(x: jax.Array, form: Form, kernel: int, strides: Pair, padding: Sequence[Pair]) -> jax.Array:
-    """Xx for every tile of rows, of the columns that each output sees: `[n, B, tiles, ceil(W/s), kw, C]`."""
+    """Computes Xx for every tile of rows and gathers the columns that each output sees.
+
+    The result is `[n, B, tiles, ceil(W/s), kw, C]`.
+    """
     reach, step, (low, _) = form.x.shape[1], form.y.shape[1] * strides[0], padding[0]
     tiles = -(-x.shape[1] // step)
     x = pad(x, {1: (low, step * (tiles - 1) + reach - low - x.shape[1]), 2: padding[1]})
     ends = x.shape[2:]
     rows = windows(x.reshape(*x.shape[:2], -1), 1, reach, step)
-    # For each image and tile one small product, so that all copies are of adjacent numbers.
+    # One small matrix product for each image and tile, so that only adjacent numbers are copied.
     of_x = jnp.broadcast_to(form.x.astype(x.dtype), (*rows.shape[:2], *form.x.shape))
     sums = lax.dot_general(of_x, rows, (((3,), (2,)), ((0, 1), (0, 1))))
     columns = windows(sums.reshape(*sums.shape[:3], *ends), 3, kernel, strides[1])
@@ -122,14 +147,14 @@ def _of_inputs(x: jax.Array, form: Form, kernel: int, strides: Pair, padding: Se
 
 
 def windows(x: jax.Array, axis: int, window: int, step: int) -> jax.Array:
-    """The windows along an axis, on two axes: which one, and where in it."""
+    """Returns all windows along an axis. Two axes replace it: the number of the window and the place in it."""
     index = np.arange(0, x.shape[axis] - window + 1, step)[:, None] + np.arange(window)
-    # A gather compiles many times faster than a stack of slices, and runs no slower.
+    # A gather compiles many times faster than a stack of slices, and is as fast to run.
     return lax.optimization_barrier(jnp.take(lax.optimization_barrier(x), index, axis=axis, mode="clip"))
 
 
 def _of_outputs(y: jax.Array, form: Form) -> jax.Array:
-    """Yy for every tile of rows: `[n, B, tiles, W, N]`."""
+    """Computes Yy for every tile of rows: `[n, B, tiles, W, N]`."""
     outputs = form.y.shape[1]
     y = pad(y, {1: (0, -y.shape[1] % outputs)})
     y = jnp.moveaxis(y.reshape(y.shape[0], -1, outputs, *y.shape[2:]), 2, 0)
@@ -137,12 +162,15 @@ def _of_outputs(y: jax.Array, form: Form) -> jax.Array:
 
 
 def _apply(matrix: np.ndarray, x: jax.Array) -> jax.Array:
-    """The matrix times an array along its first axis. A small product compiles many times faster than written sums."""
+    """Multiplies an array by a matrix along its first axis.
+
+    A small matrix product compiles many times faster than sums that are written out.
+    """
     return lax.dot(matrix.astype(x.dtype), x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
 
 
 def _fold(p: jax.Array, size: int, stride: int, low: int) -> jax.Array:
-    """The sum over what met each column: `[n, B, tiles, ceil(W/s), kw, C] -> [n, B, tiles, W, C]`."""
+    """Adds all contributions to each column: `[n, B, tiles, ceil(W/s), kw, C] -> [n, B, tiles, W, C]`."""
     kernel, count = p.shape[4], p.shape[3]
 
     def column(c: int) -> jax.Array:
@@ -154,10 +182,14 @@ def _fold(p: jax.Array, size: int, stride: int, low: int) -> jax.Array:
 
 
 def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int]) -> jax.Array:
-    """The product over some adjacent axes for each index of the first; the others of `a`, then those of `b`, stay."""
+    """Returns matrix products of `a` and `b`, one for each index of their first axis.
+
+    It sums over `axes_a` of `a` and `axes_b` of `b`, which must be adjacent. The result has the first axis, then the
+    remaining axes of `a`, then the remaining axes of `b`.
+    """
 
     def merged(x: jax.Array, axes: Sequence[int]) -> tuple[jax.Array, int, tuple[int, ...]]:
-        # As matrices: with more axes XLA copies the array into another order first.
+        # As matrices, because XLA first copies an array of more axes into another order.
         summed = math.prod(x.shape[axis] for axis in axes)
         left = tuple(n for axis, n in enumerate(x.shape) if axis and axis not in axes)
         first = axes[0] == 1
@@ -170,10 +202,10 @@ def _dot(a: jax.Array, b: jax.Array, axes_a: Sequence[int], axes_b: Sequence[int
 
 
 def pad(x: jax.Array, edges: dict[int, Pair]) -> jax.Array:
-    """Zeros before and after along the given axes; negative numbers crop."""
+    """Adds zeros before and after the given axes. Negative numbers crop."""
     return lax.pad(x, jnp.zeros((), x.dtype), [(*edges.get(a, (0, 0)), 0) for a in range(x.ndim)])
 
 
 def _shift(x: jax.Array, axis: int, by: int, count: int) -> jax.Array:
-    """`x[by : by + count]` along an axis, zeros where x has nothing."""
+    """Returns `x[by : by + count]` along an axis, with zeros for indices outside of x."""
     return pad(x, {axis: (-by, by + count - x.shape[axis])})

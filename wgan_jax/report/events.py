@@ -1,4 +1,7 @@
-"""TensorBoard events, written in this thread: a full disk is an error here, not a message from another thread."""
+"""TensorBoard events.
+
+They are written in the calling thread, so that a full disk raises an error here, not in a background thread.
+"""
 
 import time
 from pathlib import Path
@@ -12,14 +15,21 @@ from wgan_jax.report.records import Record
 
 
 class Events:
-    """Appends a file to `workdir/tensorboard`; TensorBoard drops what earlier files hold beyond `step`."""
+    """A writer of one more event file in `workdir/tensorboard`.
+
+    TensorBoard ignores the events after iteration `step` in earlier files, because the resumed run writes them again.
+
+    Args:
+      workdir: folder of the run.
+      step: number of iterations done; 0 for a new run.
+    """
 
     def __init__(self, workdir: Path, step: int):
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # The writer names a file by the second; the number keeps one of the same second whole, and the two in order.
+        # The writer puts the time in seconds into the name. The number tells files of the same second apart, in order.
         self._writer = EventsWriter(str(folder / "events"), f".{len(list(folder.iterdir())):06}")
-        # At step 0 too: a run that was killed before its first checkpoint has left points.
+        # Needed at step 0 too: a run that was killed before its first checkpoint has left events.
         self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def __enter__(self) -> Self:
@@ -29,13 +39,13 @@ class Events:
         self._writer.close()
 
     def write(self, record: Record) -> None:
-        """Adds every metric of a record at its step."""
+        """Writes every metric of a record, at the step of the record."""
         for name, value in record.items():
             if name != "step":
                 self._write(Event(step=record["step"], summary=scalar(name, value)))
 
     def flush(self) -> None:
-        """Puts all events on the disk."""
+        """Writes all events through to the disk."""
         self._writer.flush()
 
     def _write(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""The progress of a run, shown while it trains."""
 
 import sys
 import time
@@ -10,13 +10,18 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 LINE_SECONDS = 10.0
-"""Where the output is no terminal, a line is written this often."""
+"""Seconds between two lines of progress if the output is not a terminal."""
 
 
 class Progress:
-    """A bar on a terminal; elsewhere (a log file) a line now and then: iteration, estimate, images/s, time left.
+    """A progress bar on a terminal, or a line every `LINE_SECONDS` elsewhere, such as in a log file.
 
-    With the share of the time, since the start, that the run has waited for data.
+    It shows the iteration, the estimate, images per second, the time left, and the percentage of the time since the
+    start that the run has waited for data.
+
+    Args:
+      start: number of iterations done when this run starts.
+      steps: number of iterations at its end.
     """
 
     def __init__(self, start: int, steps: int):
@@ -34,7 +39,10 @@ class Progress:
         self._bar.close()
 
     def waiting(self, stream: Iterable[T]) -> Iterator[T]:
-        """The items of a stream; the time that the run waits for them is shown as a share of its whole time."""
+        """Yields the items of a stream, and measures how long the run waits for them.
+
+        None ends the stream.
+        """
         items = iter(stream)
         while True:
             began = time.monotonic()
@@ -45,7 +53,14 @@ class Progress:
             yield item
 
     def update(self, step: int, images: int, estimate_name: str, estimate: float) -> None:
-        """Says that `step` iterations are done, `images` real images later than at the last call."""
+        """Shows the progress.
+
+        Args:
+          step: number of iterations done.
+          images: number of real images that the run has trained on since the last call.
+          estimate_name: name of the estimate.
+          estimate: its value.
+        """
         self._images += images
         now = time.monotonic()
         seconds = max(now - self._began, 1e-9)

@@ -1,4 +1,7 @@
-"""`metrics.jsonl`: one line per generator iteration, in order, each exactly once, whatever was killed when."""
+"""The records of a run, in `metrics.jsonl`: one line for each generator iteration.
+
+The lines are in order, and every iteration has exactly one, no matter when the run was killed and resumed.
+"""
 
 import bisect
 import itertools
@@ -16,9 +19,15 @@ Record = dict[str, Any]
 
 
 class Records:
-    """Appends to a run's `metrics.jsonl`, after dropping what is beyond `step`: the resumed run writes it anew.
+    """A writer that appends records to the `metrics.jsonl` of a run.
 
-    A damaged line is left out, and said to `warn`; the records around it stay.
+    Opening it removes all records after iteration `step`, because the resumed run writes them again. It also removes
+    damaged lines, and keeps the records around them.
+
+    Args:
+      workdir: folder of the run.
+      step: number of iterations done; 0 for a new run.
+      warn: function that receives a line about the iterations whose records are damaged or missing, if there are any.
     """
 
     def __init__(self, workdir: Path, step: int, warn: Callable[[str], None] = say):
@@ -29,7 +38,7 @@ class Records:
             good = _in_order(lines, step)
             _warn_of_gaps(self.path, [number for number, _ in good], step, warn)
             kept = b"".join(line for _, line in good)
-            alone = os.fstat(descriptor).st_nlink == 1  # or else a backup may share the file
+            alone = os.fstat(descriptor).st_nlink == 1  # otherwise a backup may share the file through a hard link
             if alone and b"".join(lines).startswith(kept):
                 os.ftruncate(descriptor, len(kept))
             else:
@@ -48,7 +57,7 @@ class Records:
         self.close()
 
     def close(self) -> None:
-        """Ends writing."""
+        """Closes the file."""
         self._file.close()
 
     def write(self, record: Record) -> None:
@@ -56,24 +65,27 @@ class Records:
         self._file.write(json.dumps(record) + "\n")
 
     def flush(self) -> None:
-        """Puts all records on the disk. A checkpoint must not be there before the records up to its step are."""
+        """Writes all records through to the disk.
+
+        Call it before a checkpoint is written: the records up to its step must be on the disk first.
+        """
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
 def path(workdir: Path) -> Path:
-    """Returns where a run's records are."""
+    """Returns the path of a run's records."""
     return workdir / "metrics.jsonl"
 
 
 def read(workdir: Path) -> list[Record]:
-    """Returns all whole records of a run, in order; a line that is none is passed over."""
+    """Returns all records of a run, in order, and skips lines that are damaged or cut short."""
     with path(workdir).open("rb") as lines:
         return [record for record in map(_parse, lines) if record]
 
 
 def _parse(line: bytes) -> Record | None:
-    """The record in a line; None if the line is cut short or damaged."""
+    """Parses the record in a line; returns None if the line is cut short or damaged."""
     try:
         record = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
@@ -82,10 +94,11 @@ def _parse(line: bytes) -> Record | None:
 
 
 def _in_order(lines: list[bytes], last: int) -> list[tuple[int, bytes]]:
-    """The records up to the step `last`: number and line of each, as many as follow each other.
+    """Returns the step and the line of each good record up to step `last`, in rising order of the steps.
 
-    They are the longest rising sequence, so a number that damage has changed costs no other record. Of two with one
-    number, the one that follows or is followed in the file is right.
+    They are the longest rising sequence of records in the file, so a step that damage has changed costs only its own
+    record. Of two records with the same step, the right one follows the record of the step before in the file, or is
+    followed by the record of the step after.
     """
     parsed = [(record["step"], line) for line in lines if (record := _parse(line)) and 0 < record["step"] <= last]
     steps = [step for step, _ in parsed]
@@ -94,9 +107,9 @@ def _in_order(lines: list[bytes], last: int) -> list[tuple[int, bytes]]:
     records = [
         record for i, record in enumerate(parsed) if often[record[0]] == 1 or (i in fitting and fits[record[0]] == 1)
     ]
-    ends: list[int] = []  # of the best sequence of each length, the smallest last step
-    chosen: list[int] = []  # its record
-    before: list[int] = []  # for each record, the one that it follows in its best sequence
+    ends: list[int] = []  # smallest last step among the rising sequences of each length
+    chosen: list[int] = []  # index of the record with that step
+    before: list[int] = []  # for each record, the index of the one before it in its longest sequence, or -1
     for i, (step, _) in enumerate(records):
         length = bisect.bisect_left(ends, step)
         before.append(chosen[length - 1] if length else -1)

@@ -1,11 +1,13 @@
-"""Saving and restoring a run's state with orbax.
+"""Saves and restores the state of a run with orbax.
 
-A checkpoint gets its name, `checkpoints/<step>`, when all of it is on the disk and sealed (see `seal`): before that it
-is a folder with another ending, which the next start removes. So damage of any kind is found before a state is used.
-Its record has the name, type and digest of every array, so one of another network is refused by name.
-A checkpoint is data: nothing in it is executed.
+A checkpoint gets its name, `checkpoints/<step>`, only when all of it is on the disk and sealed (see `seal`). Before
+that, the name of the folder has an extra ending, and the next start removes such folders. Damage of any kind is found
+before a state is used. The record of a checkpoint contains the name, type and digest of every array, so a checkpoint of
+another network is refused with the names of the arrays that differ. A checkpoint is only data: nothing in it is
+executed.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -25,36 +27,51 @@ from wgan_jax.config import build
 from wgan_jax.errors import UserError, say
 from wgan_jax.files import PARTIAL, sync, there, write_atomically
 from wgan_jax.method.gan import Gan
+from wgan_jax.method.player import Player
 from wgan_jax.method.state import TrainState, init_state, named_arrays
 from wgan_jax.run import seal
 from wgan_jax.run.seal import METADATA, RECORD, SEAL, Damaged
 from wgan_jax.run.workdir import read_config
 
 FORMAT = 1
-"""Format of the state in a checkpoint; one of another format is refused."""
+"""Format of the state in a checkpoint. Checkpoints of other formats are refused."""
 RISING = ("critic_class_accuracy",)
-"""Metrics that are better the higher they are. An estimate is better the nearer it is to 0, any other the lower."""
+"""Metrics for which higher is better.
+
+An estimate is better the nearer it is to 0. For every other metric, lower is better.
+"""
 NAME = re.compile(r"0|[1-9]\d*")
-"""Names of checkpoints."""
+"""Pattern of the names of checkpoints."""
 BEGINNINGS = re.compile(rf"(\d+)({re.escape(PARTIAL)})?(\.orbax-checkpoint-tmp.*)?")
-"""Names of checkpoints, and of what becomes one, orbax's own temporaries among them."""
+"""Pattern of the names of checkpoints and of unfinished ones, including the temporary folders of orbax."""
 _ORBAX = threading.Lock()
-"""Held while orbax saves or loads. It numbers its operations, and one that begins disturbs one that is under way."""
+"""A lock that is held while orbax saves or loads.
+
+Orbax numbers its operations, and an operation that begins would disturb another that is still running.
+"""
 
 
 def begin(path: Path, state: TrainState) -> Callable[[], None]:
-    """Copies the state's arrays and begins to write them: the first half of a checkpoint, done by all hosts together.
+    """Copies the arrays of a state and begins to write them: the first half of a checkpoint.
 
-    Returns what waits until they are written.
+    All hosts of a run must call it together.
+
+    Args:
+      path: final path of the checkpoint.
+      state: the state.
+
+    Returns:
+      A function that waits until the arrays are written. It must be called: orbax is locked for other operations until
+      then.
 
     Raises:
-      UserError: if something that is not of this run has the checkpoint's name already.
+      UserError: if something else has the name of the checkpoint already.
     """
     _refuse_obstacle(path)
     _ORBAX.acquire()
     try:
         writing = ocp.save_async(
-            path.with_name(path.name + PARTIAL), state, checkpointable_name="state", overwrite=True
+            path.with_name(path.name + PARTIAL), stored(state), checkpointable_name="state", overwrite=True
         )
     except BaseException:
         _ORBAX.release()
@@ -70,12 +87,12 @@ def begin(path: Path, state: TrainState) -> Callable[[], None]:
 
 
 def finish(path: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Adds the record and the seal to what `begin` has written, and gives the checkpoint its name last.
+    """Adds the record and the seal to the arrays that `begin` has written, and then gives the checkpoint its name.
 
     Args:
-      path: of the checkpoint.
-      record: what `record_of` made of the state.
-      arrays: the state's, by name, as they were when `begin` was called.
+      path: final path of the checkpoint.
+      record: record of the state, from `record_of`.
+      arrays: arrays of the state by name, as they were when `begin` was called.
     """
     partial = path.with_name(path.name + PARTIAL)
     write_atomically(partial / RECORD, json.dumps(seal.signed(record, arrays), indent=1))
@@ -85,7 +102,7 @@ def finish(path: Path, record: Mapping[str, Any], arrays: Mapping[str, np.ndarra
 
 
 def record_of(state: TrainState, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Returns what a checkpoint says of a state: format, metrics, and the type and shape of every array by name."""
+    """Returns the record of a state: the format, the metrics, and the type and shape of every array by name."""
     return {"format": FORMAT, "metrics": dict(metrics), "arrays": describe(state)}
 
 
@@ -95,14 +112,14 @@ def describe(state: TrainState) -> dict[str, str]:
 
 
 def score(metric: str, number: float) -> float:
-    """Returns a number that is lower where a metric is better."""
+    """Converts the value of a metric to a score: the lower the score, the better the value."""
     if metric in RISING:
         return -number
     return abs(number) if metric.endswith("estimate") else number
 
 
 def value(workdir: Path, step: int, metric: str) -> float:
-    """Returns the `score` of a metric at a checkpoint; infinite if it is not known there."""
+    """Returns the `score` of a metric at a checkpoint; infinity if the checkpoint has no value of it."""
     try:
         return score(metric, float(read_record(folder(workdir) / str(step))["metrics"][metric]))
     except (Damaged, OSError, KeyError, TypeError, ValueError):
@@ -113,7 +130,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """Returns a checkpoint's record: `format`, `arrays`, `digests` and `metrics`.
 
     Raises:
-      Damaged: if it cannot be read, or is not what was written.
+      Damaged: if the record cannot be read, or has changed since it was written.
     """
     name = RECORD if (path / RECORD).exists() else METADATA
     try:
@@ -126,7 +143,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def alone() -> ocp.Context:
-    """Keeps orbax to this host, which waits for no other."""
+    """Returns a context in which orbax works on this host alone, and waits for no other host."""
     context, here = ocp.Context(), jax.process_index()
     if jax.process_count() > 1:
         context.multiprocessing_options.primary_host = here
@@ -135,10 +152,11 @@ def alone() -> ocp.Context:
 
 
 def count_alike() -> None:
-    """Brings all hosts to one number of orbax operations; to be called by all of them before they save together.
+    """Sets orbax's count of operations to the same number on all hosts.
 
-    Orbax counts its operations in each process, and hosts that save wait for each other under that number. The first
-    host, which alone reads checkpoints, is ahead of the others: they would wait for ever.
+    All hosts must call it before they save together. Orbax counts its operations in each process, and hosts that save
+    wait for each other under that number. Only the first host reads checkpoints, so its count is higher than the
+    count of the others, and they would wait forever.
     """
     if jax.process_count() == 1:
         return
@@ -150,27 +168,27 @@ def count_alike() -> None:
 
 
 def folder(workdir: Path) -> Path:
-    """Returns where a run's checkpoints are."""
+    """Returns the folder of a run's checkpoints."""
     return workdir / "checkpoints"
 
 
 def steps(workdir: Path) -> list[int]:
-    """Returns the steps of a run's checkpoints, the newest first; a folder without their form is passed over."""
+    """Returns the steps of a run's checkpoints, newest first. Folders that are not checkpoints are ignored."""
     while True:
         try:
             named = [path for path in folder(workdir).iterdir() if NAME.fullmatch(path.name) and not path.is_symlink()]
         except (FileNotFoundError, NotADirectoryError):
             return []
         found = [int(path.name) for path in named if _is_ours(path)]
-        if all(map(there, named)):  # or else one was pruned just now, and a newer one may have come
+        if all(map(there, named)):  # otherwise one was just deleted, and there may be a newer one
             return sorted(found, reverse=True)
 
 
 def _is_ours(path: Path) -> bool:
-    """Tells whether a folder has the form of a checkpoint of ours, whole or damaged."""
+    """Tells whether a folder is a checkpoint that this package wrote, even a damaged one."""
     if there(path / SEAL) or there(path / RECORD):
         return True
-    try:  # as it was before there were records
+    try:  # the form of checkpoints from before there were records
         return b'"arrays"' in (path / METADATA).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -179,7 +197,16 @@ def _is_ours(path: Path) -> bool:
 
 
 def refuse_obstacles(workdir: Path, start: int, stop: int, every: int) -> None:
-    """Raises `UserError` if something else has the name of a checkpoint that a run will write, or of its beginnings."""
+    """Raises `UserError` if something else has the name of a checkpoint that a run will write.
+
+    A link is refused even if it has one of the names that the checkpoint has before it is complete.
+
+    Args:
+      workdir: folder of the run.
+      start: number of iterations done.
+      stop: number of iterations at the end of the run.
+      every: number of iterations between two checkpoints.
+    """
     for path in sorted(folder(workdir).iterdir()) if folder(workdir).is_dir() else ():
         named = BEGINNINGS.fullmatch(path.name)
         step = int(named[1]) if named else 0
@@ -222,9 +249,10 @@ def _load(path: Path, gan: Gan) -> TrainState:
     _check_same_arrays(path, record, describe(abstract_state(gan)))
     with _ORBAX, warnings.catch_warnings(), alone():
         warnings.simplefilter("ignore")
-        state = ocp.load(path, abstract_state(gan), checkpointable_name="state")
+        tree = ocp.load(path, stored(abstract_state(gan)), checkpointable_name="state")
+    state = from_stored(tree, abstract_state(gan))
     if describe(state) != record["arrays"]:
-        raise Damaged("its arrays have not the types that were written")
+        raise Damaged("its arrays do not have the types that were written")
     seal.check_arrays(record, named_arrays(state))
     return state
 
@@ -245,7 +273,7 @@ def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = say) -> tuple[
     """Returns the step and state of the newest checkpoint that is whole; None if there is none at all.
 
     Raises:
-      UserError: if every checkpoint is damaged, or one is of another network.
+      UserError: if every checkpoint is damaged, or one belongs to another network.
     """
     return _first_whole(workdir, gan, lambda: steps(workdir), warn)
 
@@ -254,7 +282,8 @@ def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = say
     """Returns the step and state of the checkpoint that is best by a metric, and whole.
 
     Raises:
-      UserError: if no checkpoint knows the metric, every one that does is damaged, or one is of another network.
+      UserError: if no checkpoint has a value of the metric, if all checkpoints that have one are damaged, or if one
+        belongs to another network.
     """
 
     def order() -> list[int]:
@@ -279,7 +308,7 @@ def _first_whole(
         except Damaged as error:
             if step in steps(workdir):
                 damaged[step] = str(error)
-            else:  # the run pruned it while it was read: look again
+            else:  # the run deleted it while it was read: look again
                 damaged, ahead = {}, order()
             continue
         for bad, why in damaged.items():
@@ -295,10 +324,12 @@ def _first_whole(
 
 
 def set_aside(workdir: Path, beyond: int) -> None:
-    """Moves checkpoints newer than a step to `workdir/damaged`, out of the way of the run that repeats their steps.
+    """Moves the checkpoints after step `beyond` to `workdir/damaged`.
+
+    The run is about to repeat their steps, and needs their names.
 
     Raises:
-      UserError: if one holds a file that is not of this run, and so cannot be moved.
+      UserError: if one of them contains a file that is not part of it, and so must not be moved.
     """
     for step in steps(workdir):
         if step > beyond:
@@ -339,7 +370,7 @@ def choose(
     """Returns the step and state of the checkpoint that `step` names: a number, "latest", or "best" by a metric.
 
     Raises:
-      UserError: if there is no such checkpoint, or none that is whole.
+      UserError: if the checkpoint does not exist or is damaged, or if `step` chooses among several and all are damaged.
     """
     if step == "best":
         if not metric:
@@ -355,14 +386,19 @@ def choose(
     try:
         return int(step), load(workdir, int(step), gan)
     except Damaged as error:
-        if int(step) not in steps(workdir):  # the run pruned it while it was read
+        if int(step) not in steps(workdir):  # the run deleted it while it was read
             return choose(workdir, gan, step, metric, warn)
         others = _others(workdir, but=int(step))
         raise UserError(f"--step={step}: that checkpoint of {workdir} is damaged ({error}); {others}") from None
 
 
 def _others(workdir: Path, but: int | None = None) -> str:
-    """Says what to do instead of asking for a checkpoint that cannot be had, such as the damaged one `but`."""
+    """Returns advice for a user who asked for a checkpoint that does not exist or is damaged.
+
+    Args:
+      workdir: folder of the run.
+      but: step of the damaged checkpoint; None if the checkpoint does not exist.
+    """
     others = [str(step) for step in steps(workdir) if step != but]
     if others:
         return f"use latest, or one of {', '.join(others)}"
@@ -373,10 +409,30 @@ def _others(workdir: Path, but: int | None = None) -> str:
 
 @functools.lru_cache(maxsize=4)
 def abstract_state(gan: Gan) -> TrainState:
-    """Returns shapes, types and placement of a state, without its arrays."""
+    """Returns the shapes, types and placement of a state, without its arrays."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda key: init_state(gan, key), jax.random.key(0))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+
+
+def stored(state: TrainState) -> dict[str, Any]:
+    """Returns a state as nested dictionaries, without the constraints that have no arrays.
+
+    Orbax stores an empty one too, and refuses checkpoints from before players had constraints.
+    """
+
+    def player(player: Player) -> dict[str, Any]:
+        arrays = {"variables": player.variables, "opt_state": player.opt_state}
+        return arrays | ({"constraint": player.constraint} if jax.tree.leaves(player.constraint) else {})
+
+    rest = {name: getattr(state, name) for name in ("step", "key", "ema")}
+    return rest | {name: player(getattr(state, name)) for name in ("generator", "critic")}
+
+
+def from_stored(tree: dict[str, Any], like: TrainState) -> TrainState:
+    """Returns the state that `stored` was made of; `like` has the constraints without arrays."""
+    players = {name: dataclasses.replace(getattr(like, name), **tree[name]) for name in ("generator", "critic")}
+    return dataclasses.replace(like, **(tree | players))
 
 
 def _check_same_arrays(path: Path, record: Mapping[str, Any], here: dict[str, str]) -> None:
@@ -391,11 +447,11 @@ def _check_same_arrays(path: Path, record: Mapping[str, Any], here: dict[str, st
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[list[str], str]:
-    """Returns the names of the arrays whose types or shapes differ, and the first three of them in words.
+    """Returns the names of the arrays whose types or shapes differ, and a text that describes the first three of them.
 
     Args:
-      old: of a checkpoint, as `describe` has them.
-      new: of this program's state.
+      old: types and shapes in a checkpoint, as `describe` returns them.
+      new: types and shapes in the state of this program.
     """
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     shown = "; ".join(f"{n}: {old.get(n, 'absent')} there, {new.get(n, 'absent')} here" for n in names[:3])
@@ -403,7 +459,10 @@ def differences(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[list[st
 
 
 def short(error: BaseException) -> str:
-    """Returns the innermost cause on one line: its first words, and its last, where the system's own reason stands."""
+    """Returns the message of an error's innermost cause, on one line.
+
+    A long message is shortened in the middle: the reason that the system gives is at its end.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     words = " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Writes a run's checkpoints while it goes on, and keeps those that are asked for."""
+"""Writes checkpoints in the background while a run trains, and deletes those that are no longer wanted."""
 
 import math
 import re
@@ -19,19 +19,26 @@ from wgan_jax.run.seal import SEAL
 
 DELETED = ".deleted"
 TEMPORARY = re.compile(rf"\d+({re.escape(PARTIAL)}|({re.escape(PARTIAL)})?\.orbax-checkpoint-tmp.*)")
-"""Names of checkpoints that are not whole yet, orbax's own temporaries among them."""
+"""Pattern of the names of unfinished checkpoints, including the temporary folders of orbax."""
 LEAVING = re.compile(rf"\d+{re.escape(DELETED)}")
-"""Names of checkpoints that are being deleted; as long as anything is in one, its seal is."""
+"""Pattern of the names of checkpoints that are being deleted. Such a folder contains its seal until it is empty."""
 
 
 class Checkpointer:
-    """Writes the checkpoints of one run under `workdir/checkpoints/<step>`.
+    """A writer of the checkpoints of one run, as `workdir/checkpoints/<step>`.
 
-    The newest `keep` stay, and the one that is best by the metric `best`, if it is named. Writing goes on in the
-    background; leaving the `with` block waits for it. All hosts of a run must make one together, and save the same
-    steps, each with its share of the state; the first one seals and tidies up. What a killed run left unfinished is
-    removed at the start. Nothing is removed or overwritten that the run did not write itself, nor a checkpoint that
-    holds somebody else's file.
+    Checkpoints are written in the background. Leaving the `with` block waits until the last one is written.
+
+    If several hosts share a run, all of them must create a checkpointer together and save the same steps, each with
+    its part of the state. The first host writes the seals and deletes old checkpoints.
+
+    Creating a checkpointer removes what a killed run has left unfinished. It never removes or overwrites anything that
+    the run has not written, nor a checkpoint that contains a foreign file.
+
+    Args:
+      workdir: folder of the run.
+      keep: number of the newest checkpoints to keep.
+      best: name of a metric. The checkpoint that is best by it is kept too; "" keeps only the newest.
     """
 
     def __init__(self, workdir: Path, keep: int = 3, best: str = ""):
@@ -59,15 +66,15 @@ class Checkpointer:
             self._writer.shutdown()
 
     def save(self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
-        """Copies the state to the host, and lets threads write, digest and seal it while the run goes on.
+        """Copies the state to the host. Threads then write, digest and seal it while the run continues.
 
         Args:
-          step: iterations done.
-          state: after them; of several hosts, each gives its share.
-          metrics: of that step, kept in the checkpoint's record.
+          step: number of iterations done.
+          state: state after them. If several hosts share the run, each passes its part.
+          metrics: metrics of that step, which the record of the checkpoint keeps.
 
         Raises:
-          UserError: if the checkpoint before this one could not be written, or something else has this one's name.
+          UserError: if the previous checkpoint could not be written, or if something else has the name of this one.
         """
         self.wait()
         metrics = {name: float(number) for name, number in (metrics or {}).items()}
@@ -90,7 +97,7 @@ class Checkpointer:
         """Waits until the last checkpoint is on the disk.
 
         Raises:
-          UserError: if it could not be written.
+          UserError: if it could not be written; the message gives the reason.
         """
         writing, self._writing = self._writing, None
         try:
@@ -98,14 +105,14 @@ class Checkpointer:
                 writing.result()
         except UserError:
             raise
-        except Exception as error:  # orbax and the file systems below it raise what they like
+        except Exception as error:  # orbax and the file systems below it raise errors of any type
             raise UserError(
                 f"a checkpoint in {self._folder} could not be written: {checkpoint.short(error)}; the ones before it "
                 "are whole: free the disk or correct the permissions, and start again to go on with the run"
             ) from error
 
     def _prune(self) -> None:
-        """Deletes the checkpoints that are not to be kept, but for one that is being read or holds foreign files."""
+        """Deletes the checkpoints that need not be kept, except those that are being read or contain foreign files."""
         there = checkpoint.steps(self._workdir)
         kept = there[: self._keep]
         if self._best and there:
@@ -118,12 +125,15 @@ class Checkpointer:
 
 
 def _copy(x: jax.Array) -> np.ndarray:
-    """An array's copy on this host, since the next step is given the array's memory; of a key its numbers."""
+    """Returns a copy of an array in the memory of this host, or of the integers of a random key.
+
+    A copy is needed because the next step reuses the memory of the array.
+    """
     return np.array(seal.numbers(x).addressable_data(0))
 
 
 def _remove_leftovers(place: Path) -> None:
-    """Removes what a killed run left unfinished, by name and form."""
+    """Removes the folders that a killed run has left unfinished, found by their names and contents."""
     for path in place.iterdir():
         if path.is_symlink() or not path.is_dir():
             continue

@@ -1,4 +1,7 @@
-"""Differences between a run as it was and as it is to go on: of settings, of data, of versions and devices."""
+"""Differences between a run so far and the run that is to continue it.
+
+They may be in the settings, in the data, or in versions and devices.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,19 +20,25 @@ FREE = (
     "data.dir",
     "data.unreadable_fraction",
 )
-"""Settings, and sections of settings, that do not change what a run computes: it may go on with others."""
+"""Settings, and sections of settings, that do not change what a run computes.
+
+A run may continue with other values of them.
+"""
 
 DATA = ("data.name", "data.train_split", "data.held_out_split", "data.held_out_fraction")
-"""Settings that choose the examples: a run may go on with others that choose the same examples."""
+"""Settings that choose the examples.
+
+A run may continue with other values that choose the same examples.
+"""
 
 
 def within(key: str, keys: Iterable[str]) -> bool:
-    """Tells whether a dotted key is one of `keys`, or in a section that is one of them."""
+    """Tells whether a dotted key is one of `keys`, or lies in a section that is one of them."""
     return any(f"{key}.".startswith(f"{name}.") for name in keys)
 
 
 def of_settings(old: ConfigDict, new: ConfigDict) -> dict[str, str]:
-    """Returns one line for each key whose value differs between two configs, by the dotted key, sorted."""
+    """Returns a message for each setting that differs between two configs: `{dotted key: message}`, sorted by key."""
     before, after = dict(flatten(old)), dict(flatten(new))
     return {
         key: f"config.{key}: {before.get(key, 'absent')!r} there, {after.get(key, 'absent')!r} here"
@@ -39,11 +48,11 @@ def of_settings(old: ConfigDict, new: ConfigDict) -> dict[str, str]:
 
 
 HOST = ("cpu", "cores")
-"""What matters to the bits only if the host itself computes."""
+"""Entries of an environment that change the results only if the CPU itself computes them."""
 
 
 def of_environments(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Returns one phrase for each version, device or precision that two starts do not share."""
+    """Returns a message for each version, device or precision that differs between two starts of a run."""
     ignored = {"step", "steps"} | (set() if "cpu" in (there.get("backend"), here.get("backend")) else set(HOST))
     return [
         f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
@@ -53,7 +62,7 @@ def of_environments(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def of_data(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Returns one phrase for each split whose examples are not the same in two fingerprints."""
+    """Returns a message for each split whose examples differ between two fingerprints."""
     found = []
     for split in ("train", "held_out"):
         old, new = there[split], here[split]

@@ -1,6 +1,6 @@
-"""What a run is besides its settings: its data, the run that it began from, and what has computed it.
+"""The identity of a run besides its settings: its data, its origin, and the machines and versions that compute it.
 
-`run.json` holds these beside `config.json`. It has no times of day, so that two runs that are the same have the same.
+`run.json` contains the identity, next to `config.json`. It contains no times, so equal runs have equal files.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from wgan_jax.run.workdir import update
 from wgan_jax.version import __version__
 
 LIBRARIES = {"jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "orbax": "orbax-checkpoint"}
-"""Names of the libraries in `run.json`, and as they are installed."""
+"""Libraries whose versions `run.json` records: the name there, and the name of the installed package."""
 
 ARITHMETIC = ("precision", "matmul_precision", "microbatches")
 """Settings that change how numbers are rounded."""
@@ -32,43 +32,46 @@ class Origin:
     """The run whose networks another run began with."""
 
     workdir: str
-    """Its folder, an absolute path."""
+    """Folder of that run, as an absolute path."""
     step: int
-    """Its generator iterations at that moment."""
+    """Number of generator iterations that it had done."""
     settings: str
-    """SHA-256 of its settings, as `config.to_json` writes them."""
+    """SHA-256 hash of its settings, as `config.settings.to_json` writes them."""
     optimizer: bool
-    """Whether the state of the optimizers was taken too."""
+    """Whether the new run took the state of the optimizers too."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """All that `run.json` holds."""
+    """The content of `run.json`."""
 
     data: dict[str, Any]
-    """The number of examples of each split, and a digest: see `wgan_jax.data.fingerprint`."""
+    """The number of examples of each split, and their digest: see `wgan_jax.data.fingerprint`."""
     origin: Origin | None = None
-    """None for a run that began with random networks."""
+    """The run whose networks this one began with; None if it began with random networks."""
     starts: tuple[dict[str, Any], ...] = ()
-    """One record of `environment` for each start of the program, with `step` iterations done and `steps` wanted."""
+    """One `environment` for each start of the program.
+
+    Each also has `step`, the number of iterations done, and `steps`, the number wanted.
+    """
 
     def started(self, start: dict[str, Any]) -> "Identity":
-        """Returns the identity with one more start; one that repeats the last one is not counted."""
+        """Returns the identity with one more start. A start equal to the last one is not added again."""
         if self.starts and self.starts[-1] == start:
             return self
         return dataclasses.replace(self, starts=(*self.starts, start))
 
 
 def path(workdir: Path) -> Path:
-    """Returns where a run's identity is."""
+    """Returns the path of a run's identity."""
     return workdir / "run.json"
 
 
 def read(workdir: Path) -> Identity | None:
-    """Reads a run's identity; None if an older version of wgan_jax made the run.
+    """Reads the identity of a run. Returns None if the run has none, because an older version of wgan_jax made it.
 
     Raises:
-      UserError: if the file cannot be read.
+      UserError: if the file is damaged or cannot be read.
     """
     file = path(workdir)
     if not os.path.lexists(file):
@@ -80,9 +83,9 @@ def read(workdir: Path) -> Identity | None:
         data = {split: dict(values["data"][split]) for split in ("train", "held_out")}
         for part in data.values():
             if type(part["examples"]) is not int or type(part["digest"]) is not str:
-                raise ValueError("an example count or a digest is none")
+                raise ValueError("a number of examples or a digest is invalid")
         if origin and not (type(origin.workdir) is str and type(origin.step) is int and type(origin.optimizer) is bool):
-            raise ValueError("the origin is none")
+            raise ValueError("the origin is invalid")
         return Identity(data, origin, starts)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
@@ -92,7 +95,7 @@ def read(workdir: Path) -> Identity | None:
 
 
 def refuse_foreign(workdir: Path) -> None:
-    """Raises `UserError` if a folder that holds no run has a `run.json` that no run wrote."""
+    """Raises `UserError` if a folder without a run contains a `run.json` that no run has written."""
     try:
         read(workdir)
     except UserError:
@@ -103,12 +106,12 @@ def refuse_foreign(workdir: Path) -> None:
 
 
 def write(workdir: Path, identity: Identity) -> None:
-    """Writes a run's identity, where it has changed."""
+    """Writes the identity of a run, if it has changed."""
     update(path(workdir), json.dumps(dataclasses.asdict(identity), indent=1) + "\n")
 
 
 def environment(config: ConfigDict) -> dict[str, Any]:
-    """Returns what the bits of a result depend on besides the settings of the method: versions and devices."""
+    """Returns what the bits of a result depend on besides the method's settings: versions, devices and precision."""
     device = jax.devices()[0]
     settings = dict(flatten(config))
     return {
@@ -126,7 +129,7 @@ def environment(config: ConfigDict) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Returns the model of the CPU: which instructions it has decides the order of sums."""
+    """Returns the model of the CPU, whose instructions decide the order of sums."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, heard between two iterations."""
+"""SIGTERM and Ctrl-C, which stop a run between two iterations."""
 
 import os
 import signal
@@ -12,17 +12,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupt:
-    """Within its `with` block SIGTERM and the first Ctrl-C only set `signal`; a second Ctrl-C ends the process.
+    """A context in which SIGTERM and the first Ctrl-C only set `signal`. A second Ctrl-C ends the process at once.
 
-    Python runs signal handlers between two operations of the main thread, and one of those may be a long compiled
-    step. So a thread of its own listens at the file descriptor where the system's handler leaves the signals' numbers.
+    Python runs its signal handlers between two operations of the main thread, and one such operation may be a long
+    compiled step. A separate thread therefore reads the numbers of the signals, which the handler of the system writes
+    to a file descriptor.
 
-    Where several hosts share a run, SIGTERM is left to JAX, which tells the other hosts, and Ctrl-C is made one.
+    Args:
+      shared: whether several hosts share the run. If so, JAX handles SIGTERM and passes it to the other hosts, and
+        Ctrl-C is turned into a SIGTERM.
     """
 
     def __init__(self, shared: bool = False) -> None:
         self.signal: signal.Signals | None = None
-        """The first that was heard."""
+        """The first signal that was received; None before that."""
         self._shared = shared
         self._signals = (signal.SIGINT,) if shared else SIGNALS
         self._before: dict[signal.Signals, Any] = {}
@@ -58,13 +61,17 @@ class Interrupt:
                     os.kill(os.getpid(), signal.SIGTERM)
 
     def stops(self, number: int) -> bool:
-        """Whether the run is to end here, asked between iterations with 0, 1, 2, …: so do all hosts at once."""
+        """Tells whether the run must stop now. Several hosts all stop at the same call.
+
+        Args:
+          number: count of the calls: 0, 1, 2, …. The run calls between iterations.
+        """
         return hosts.asked_to_stop(number) if self._shared else self.signal is not None
 
     @property
     def exit_code(self) -> int:
-        """What a shell and a scheduler expect of a run that was asked to stop: 128 + the signal, 130 or 143.
+        """The exit code that shells and schedulers expect of a stopped process: 128 + the signal, so 130 or 143.
 
-        Of several hosts, those that another one told of SIGTERM count as having it.
+        A host that stops because another host received SIGTERM uses the code of SIGTERM too.
         """
         return 128 + (self.signal or signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A new run that begins with the networks of another one."""
+"""The start of a new run with the networks of another run."""
 
 import hashlib
 from pathlib import Path
@@ -16,22 +16,27 @@ from wgan_jax.run.identity import Origin
 from wgan_jax.run.workdir import read_config
 
 NETWORKS = ("generator/variables/", "critic/variables/", "critic/constraint/", "ema/")
-"""Where the arrays of the networks are among `named_arrays`: parameters, statistics and the generator's average."""
+"""Beginnings of the names in `named_arrays` that belong to the networks.
+
+They are the parameters, the statistics, the state of the constraint, and the average of the generator.
+"""
 OPTIMIZERS = ("generator/opt_state/", "critic/opt_state/")
+"""Beginnings of the names in `named_arrays` that belong to the optimizers."""
 
 
 def begin(gan: Gan, key: jax.Array, workdir: Path, step: str, optimizer: bool) -> tuple[Origin, TrainState]:
-    """Returns the state before the first step of a new run, with another run's networks in it, and where they are from.
+    """Returns the origin of a new run, and its state before the first step, with the networks of the other run.
 
     Args:
-      gan: the new run's.
-      key: the new run's, `jax.random.key(seed)`.
-      workdir: the other run's folder.
-      step: of the other run's checkpoint: a number, `best` or `latest`.
-      optimizer: take the state of the optimizers too.
+      gan: GAN of the new run.
+      key: random key of the new run, `jax.random.key(seed)`.
+      workdir: folder of the other run.
+      step: checkpoint of the other run: a number, `best` or `latest`.
+      optimizer: whether to take the state of the optimizers too.
 
     Raises:
-      UserError: if there is no such run or checkpoint, or its arrays have other shapes, naming them.
+      UserError: if the other run or its checkpoint does not exist, or if its arrays have other names, types or shapes;
+        the message names the first of them.
     """
     config = read_config(workdir)
     if not checkpoint.steps(workdir):
@@ -49,8 +54,8 @@ def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], 
     different, shown = checkpoint.differences(*forms)
     if different:
         if all(n.startswith(OPTIMIZERS) for n in different):
-            raise UserError(f"{flag}: its optimizers are others: {shown}; leave --init_optimizer out")
-        raise UserError(f"{flag}: its networks are others: {shown}; use the settings of that run's networks")
+            raise UserError(f"{flag}: its optimizers differ: {shown}; leave --init_optimizer out")
+        raise UserError(f"{flag}: its networks differ: {shown}; use the settings of that run's networks")
     taken = {n: x for n, x in named_arrays(theirs).items() if n.startswith(names)}
     return jax.tree_util.tree_map_with_path(
         lambda path, old: taken.get(keystr(path, simple=True, separator="/"), old), state

@@ -1,8 +1,8 @@
-"""Proof that a checkpoint is what was written: a digest of every file, and one of every array.
+"""Digests that prove that a checkpoint is unchanged: one of every file, and one of every array.
 
-The seal, `files.sha256.json`, lies beside the files of a checkpoint from the moment it has its name, and finds any
-changed bit. The digests of the arrays are in the checkpoint's record, with a digest of the record itself: they vouch
-for the state where the seal has been lost.
+The digests of the files are the seal, `files.sha256.json`. It is in the folder of a checkpoint before the checkpoint
+gets its name, and it reveals any changed bit. The digests of the arrays are in the record of the checkpoint, together
+with a digest of the record itself. They still prove the state if the seal is lost.
 """
 
 import fcntl
@@ -24,23 +24,23 @@ from wgan_jax.files import PARTIAL, sync, there, write_atomically
 SEAL = "files.sha256.json"
 RECORD = "record.json"
 METADATA = "_CHECKPOINT_METADATA"
-"""Orbax's own record; a checkpoint of before the digests has ours in it."""
+"""Name of orbax's own record. Old checkpoints without digests contain our record in this file."""
 FORM = re.compile(
     rf"({SEAL}|{RECORD})({re.escape(PARTIAL)})?|{METADATA}|orbax\.checkpoint|commit_success\.txt"
     r"|state(/(_METADATA|_sharding|array_metadatas(/process_\d+)?"
     r"|(ocdbt\.process_\d+)|(ocdbt\.process_\d+/)?(manifest\.ocdbt|d|d/[0-9a-f]{32})))?"
 )
-"""Names of the files and folders of a checkpoint."""
+"""Pattern of the names of all files and folders in a checkpoint."""
 
 
 class Damaged(Exception):  # noqa: N818
-    """A checkpoint that cannot be read, or is not what was written."""
+    """Raised for a checkpoint that cannot be read, or that has changed since it was written."""
 
 
 def write_seal(path: Path) -> None:
-    """Writes the digest of every file of a checkpoint beside them, and puts all of it on the disk.
+    """Writes the seal of a checkpoint, with the digest of every file, and syncs all its files to the disk.
 
-    All files must be of the checkpoint: see `foreign`.
+    Every file in the folder must belong to the checkpoint: see `foreign`.
     """
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in (SEAL, SEAL + PARTIAL))
     digests = {str(file.relative_to(path)): _digest(file) for file in files}
@@ -52,15 +52,15 @@ def write_seal(path: Path) -> None:
 
 
 def sealed(path: Path) -> bool:
-    """Returns whether a checkpoint has a seal, whole or not."""
+    """Tells whether a checkpoint has a seal, even a damaged one."""
     return there(path / SEAL)
 
 
 def check_seal(path: Path) -> None:
-    """Compares every file of a checkpoint with its seal.
+    """Compares every file of a checkpoint with its digest in the seal.
 
     Raises:
-      Damaged: if a file is missing, has changed, cannot be read, or is a link.
+      Damaged: if the seal cannot be read, or a file is missing, has changed, cannot be read, or lies behind a link.
     """
     for name, digest in _read_seal(path).items():
         file = path / name
@@ -73,9 +73,10 @@ def check_seal(path: Path) -> None:
 
 
 def foreign(path: Path) -> list[Path]:
-    """Returns what in a checkpoint is not of it: all links, and what the seal does not name.
+    """Returns the paths in a checkpoint that do not belong to it: all links, and all that the seal does not name.
 
-    Without a seal that can be read, what has not the names that orbax and this package give.
+    If the seal is missing or cannot be read, the names decide: a file belongs to the checkpoint if orbax or this
+    package writes files of that name.
     """
     try:
         names = {*_read_seal(path), SEAL, SEAL + PARTIAL}
@@ -94,7 +95,10 @@ def foreign(path: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Deletes a folder, its seal last: so a deletion that was killed can be told from a folder of someone else."""
+    """Deletes the folder of a checkpoint, and its seal last.
+
+    If the deletion is killed, the seal that remains shows that the folder is ours.
+    """
     for entry in sorted(path.iterdir(), key=lambda entry: entry.name == SEAL):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -105,10 +109,16 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def held(path: Path, *, exclusive: bool = False) -> Iterator[bool]:
-    """Keeps a checkpoint from being pruned while it is read, or from being read while it is pruned.
+    """Locks a checkpoint, so that no process deletes it while another one reads it.
 
-    Yields whether it is held. A checkpoint without a seal cannot be held, nor can any on a file system without locks;
-    an exclusive hold is refused while another process reads.
+    Args:
+      path: folder of the checkpoint.
+      exclusive: whether to lock it for deletion. The default is for reading, which several processes may do at once.
+
+    Yields:
+      Whether the checkpoint is locked. It is not locked if it has no seal, or if `exclusive` is set while another
+      process reads it. A file system without locks yields False for reading, but True for deletion, which then goes
+      ahead.
     """
     kind = fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH
     try:
@@ -123,20 +133,23 @@ def held(path: Path, *, exclusive: bool = False) -> Iterator[bool]:
         except BlockingIOError:
             free = False
         except OSError:
-            free = exclusive  # no locks here: prune as if nobody read
+            free = exclusive  # no locks here: delete as if nobody read
         yield free
     finally:
         os.close(descriptor)
 
 
 def signed(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns a record with the digest of each array, and a digest of all that the record says."""
+    """Returns a copy of a record with two more entries: the digests of the arrays and a digest of the record itself."""
     whole = dict(record) | {"digests": {name: array_digest(x) for name, x in arrays.items()}}
     return whole | {"digest": _record_digest(whole)}
 
 
 def check_record(record: Mapping[str, Any]) -> None:
-    """Raises `Damaged` if a record is not what `signed` made. One of an older version has no digest to check."""
+    """Raises `Damaged` if a record has changed since `signed` made it.
+
+    A record of an older version has no digest, and passes.
+    """
     if "digests" in record or "digest" in record:
         rest = {name: value for name, value in record.items() if name != "digest"}
         if record.get("digest") != _record_digest(rest):
@@ -144,7 +157,7 @@ def check_record(record: Mapping[str, Any]) -> None:
 
 
 def check_arrays(record: Mapping[str, Any], arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
-    """Raises `Damaged` if an array is not the one that the record is about."""
+    """Raises `Damaged` if an array does not have the digest that the record contains for its name."""
     digests = record.get("digests", {})
     for name, x in arrays.items():
         if name in digests and array_digest(x) != digests[name]:
@@ -152,12 +165,12 @@ def check_arrays(record: Mapping[str, Any], arrays: Mapping[str, jax.Array | np.
 
 
 def array_digest(x: jax.Array | np.ndarray) -> str:
-    """Returns the SHA-256 of an array's bytes."""
+    """Returns the SHA-256 hash of the bytes of an array, as hexadecimal digits."""
     return hashlib.sha256(np.ascontiguousarray(numbers(x)).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def numbers(x: Any) -> Any:
-    """Returns an array as it is, and a key as its numbers."""
+    """Returns an array unchanged, and the underlying integers of a random key."""
     return jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
@@ -166,7 +179,7 @@ def _record_digest(record: Mapping[str, Any]) -> str:
 
 
 def _read_seal(path: Path) -> dict[str, str]:
-    """The digests in a seal, by the files' names."""
+    """Returns the digests in a seal, by file name. Raises `Damaged` if it cannot be read or names files elsewhere."""
     try:
         with os.fdopen(os.open(path / SEAL, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             digests = json.load(file)

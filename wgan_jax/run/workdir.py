@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and with which settings."""
+"""The folder of a run: which process uses it, and which settings the run has."""
 
 import fcntl
 import os
@@ -23,18 +23,18 @@ LOCK = "wgan_jax.lock"
 FILES = (CONFIG, "run.json", "metrics.jsonl", LOCK)
 FOLDERS = ("checkpoints", "damaged", "samples", "plots", "tensorboard")
 PICTURES = re.compile(r"samples/\d{7,}\.png|plots/(estimate|losses)\.png")
-"""Pictures of a run, which it draws anew."""
+"""Pattern of the names of pictures that a run may overwrite, because it draws them again."""
 
 
 @contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
-    """Makes `workdir` if it is not there, and keeps other processes out of it.
+    """Creates `workdir` if it does not exist, and keeps other runs out of it.
 
-    The system lets the folder go when the process ends, however it ends.
+    The system releases the lock when the process ends, in whatever way.
 
     Raises:
-      UserError: if another process runs there, if it holds no run but files that a run would overwrite, or if it
-        cannot be written.
+      UserError: if another process runs there, if the folder contains no run but files that a run would overwrite, or
+        if it cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def claimed(workdir: Path) -> Iterator[None]:
 
 
 def _take(lock: int, workdir: Path) -> None:
-    """Locks a file, until the process ends."""
+    """Locks a file until it is closed. Raises `UserError` if another process has locked it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -77,7 +77,7 @@ def _refuse_links(workdir: Path) -> None:
 
 
 def _refuse_foreign(workdir: Path) -> None:
-    """Refuses a folder that no run has claimed, if it holds what a run would take for its own."""
+    """Raises `UserError` if a folder without a run contains files that a run would treat as its own."""
     names = ("metrics.jsonl", "checkpoints/*", "samples/*", "plots/*")
     for path in sorted(path for name in names for path in workdir.glob(name)):
         name = path.relative_to(workdir).as_posix()
@@ -90,35 +90,36 @@ def _refuse_foreign(workdir: Path) -> None:
 
 
 def holds_run(workdir: Path) -> bool:
-    """Tells whether a run has claimed a folder.
+    """Tells whether a folder contains a run.
 
     Raises:
-      UserError: if the folder cannot be looked into.
+      UserError: if the folder cannot be examined.
     """
     try:
         os.lstat(workdir / CONFIG)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError as error:  # whether there is one cannot be told
+    except OSError as error:  # there may be a run or not
         raise UserError(f"{workdir}: {error.strerror}; use another path, or correct its permissions") from None
     return True
 
 
 def update(path: Path, text: str) -> None:
-    """Writes a file atomically, if it does not hold this text already."""
+    """Writes a file atomically, unless it contains this text already."""
     if path.is_symlink() or not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
 
 
 def read_config(workdir: Path, warn: Callable[[str], None] = say) -> ConfigDict:
-    """Returns the settings of the run in `workdir`; those that are newer than the run have their defaults.
+    """Returns the settings of the run in `workdir`. Settings that are newer than the run have their defaults.
 
     Args:
-      workdir: the run's folder.
-      warn: gets a line that names the settings which got their defaults, if there are any.
+      workdir: folder of the run.
+      warn: function that receives a line with the settings that have their defaults, if there are any.
 
     Raises:
-      UserError: if there is no run, its `config.json` cannot be read, or a setting in it is unknown here.
+      UserError: if there is no run, if its `config.json` cannot be read, or if this version does not know one of its
+        settings.
     """
     path = workdir / CONFIG
     if not holds_run(workdir):
