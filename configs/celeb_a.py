@@ -1,6 +1,6 @@
 """WGAN-GP on CelebA: 162,770 faces, at 64×64.
 
-Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs no TensorFlow
           python -m wgan_jax.prepare --name=celeb_a  # once, with a network
           python -m wgan_jax.train --config=configs/celeb_a.py --workdir=runs/celeb_a
 Machine:  1 GPU

@@ -1,6 +1,6 @@
 """WGAN-GP with a DCGAN on CIFAR-10: 50,000 photographs in ten classes, 32×32.
 
-Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs no TensorFlow
           python -m wgan_jax.prepare --name=cifar10  # once, with a network
           python -m wgan_jax.train --config=configs/cifar10.py --workdir=runs/cifar10
 Machine:  1 GPU

@@ -1,6 +1,6 @@
 """WGAN-GP on Fashion-MNIST: 60,000 pictures of clothing, 28×28.
 
-Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs no TensorFlow
           python -m wgan_jax.prepare --name=fashion_mnist  # once, with a network
           python -m wgan_jax.train --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
 Machine:  2 CPU cores, or 1 GPU

@@ -1,6 +1,6 @@
 """WGAN-GP on LSUN bedrooms: 3,033,042 photographs, at 64×64.
 
-Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs no TensorFlow
           python -m wgan_jax.prepare --name=lsun/bedroom  # once, with a network
           python -m wgan_jax.train --config=configs/lsun_bedroom.py --workdir=runs/lsun_bedroom
 Machine:  1 GPU

@@ -1,6 +1,6 @@
 """WGAN-GP on MNIST: 60,000 handwritten digits, 28×28.
 
-Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs no TensorFlow
           python -m wgan_jax.prepare --name=mnist  # once, with a network
           python -m wgan_jax.train --config=configs/mnist.py --workdir=runs/mnist
 Machine:  1 GPU; 2 CPU cores for a look, with --config.steps=5000

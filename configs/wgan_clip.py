@@ -7,7 +7,7 @@ the generator
     poor           a DCGAN without batch norm, and with as many filters in every layer (Figure 6),
     mlp            a ReLU MLP of 512 units (Figure 7; `main.py --mlp_G --ngf 512`), which ends in a tanh here.
 
-Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs ".[tfds]" only
+Command:  pip install -e ".[prepare]"  # once, with the next line; training itself needs no TensorFlow
           python -m wgan_jax.prepare --name=lsun/bedroom  # once, with a network
           python -m wgan_jax.train --config=configs/wgan_clip.py:dcgan --workdir=runs/wgan_clip
 Machine:  1 GPU

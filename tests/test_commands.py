@@ -155,7 +155,7 @@ def test_toy_runs_log_the_exact_distance_beside_the_estimate(tmp_path):
 
 def test_warm_up_and_clipping_through_the_command(tmp_path):
     args = ["--config.warmup.n_critic=6", "--config.warmup.steps=2", "--config.warmup.every=5", "--config.steps=6"]
-    done = run(train_command(tmp_path / "run", *args, config="digits_clip.py"))
+    done = run(train_command(tmp_path / "run", *args, config="digits.py:clip"))
     assert done.returncode == 0, done.stderr
     assert [record["step"] for record in records.read(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
 
@@ -190,7 +190,7 @@ NO_LOCAL_PATH = "is not a path of this machine"
         ([*TRAIN, "--config.steps=0"], ["config.steps = 0", "at least 1"]),
         ([*TRAIN, "--config.critic.optimizer.learning_rate=nan"], ["learning_rate = nan: must be finite"]),
         ([*TRAIN, "--config.constraint.weight=1e400"], ["constraint.weight = inf: must be finite"]),
-        ([*TRAIN, "--config.critic.norm=batch"], ["config.critic.norm", "each example by itself"]),
+        ([*TRAIN, "--config.critic.norm=batch"], ["config.critic.norm", "leave it at 'none'"]),
         ([*TRAIN, "--config.data.name=digitz"], ["digitz", "did you mean digits?"]),
         ([*TRAIN, "--config.data.size=9"], ["config.data.size = 9", "digits needs 8"]),
         ([*TRAIN, "--nonsense=1"], ["nonsense"]),
@@ -316,7 +316,7 @@ def test_what_a_machine_refuses_is_one_line_wherever_training_is(error, words, p
 
     monkeypatch.setattr(f"wgan_jax.{place}", refuse)
     if place == "run.training.draw_plots":
-        monkeypatch.setattr("wgan_jax.run.training.loop.run", lambda *args: args[4])
+        monkeypatch.setattr("wgan_jax.run.training.loop.run", lambda job, state: state)
     with pytest.raises(UserError) as told:
         train(tiny_config(), tmp_path)
     assert "\n" not in str(told.value)

@@ -328,14 +328,14 @@ def config_of(name):
 
 
 def test_the_conditional_cifar_config_differs_by_its_classes_alone():
-    lines = differences.of_settings(config_of("cifar10_resnet")(), config_of("cifar10_resnet_conditional")())
+    lines = differences.of_settings(config_of("cifar10_resnet")(), config_of("cifar10_resnet")("auxiliary"))
     assert list(lines.values()) == ["config.conditional.kind: 'none' there, 'auxiliary' here"]
 
 
 @pytest.mark.slow
 def test_digits_are_of_the_class_that_is_asked_for(tmp_path):
     workdir = tmp_path / "run"
-    config = f"--config={ROOT / 'configs' / 'digits_conditional.py'}"
+    config = f"--config={ROOT / 'configs' / 'digits.py:auxiliary'}"
     done = run(command("train", config, f"--workdir={workdir}", "--config.steps=2000"))
     assert done.returncode == 0, done.stderr
     done = run(command("evaluate", f"--workdir={workdir}", "--json"))

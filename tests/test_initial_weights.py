@@ -109,7 +109,7 @@ LINEAR = {
 OFFICIAL = {
     "cifar10": CIFAR10,
     "cifar10_resnet": RESNET,
-    "cifar10_resnet_conditional": CONDITIONAL,
+    "cifar10_resnet:auxiliary": CONDITIONAL,
     "mnist": MNIST,
     "lsun_bedroom": SIXTY_FOUR,
     "celeb_a": SIXTY_FOUR,
@@ -121,8 +121,8 @@ OFFICIAL = {
 }
 SCALES = {"wgan_clip": Draw("normal", 0.02, 1), "wgan_clip:mlp": Draw("normal", 0.02, 1)}
 BIASES_TOO = ("wgan_clip:mlp", "generator")
-SLOW = ("cifar10", "cifar10_resnet", "cifar10_resnet_conditional", "mnist")
-OURS = {"digits", "digits_clip", "digits_conditional", "fashion_mnist"}
+SLOW = ("cifar10", "cifar10_resnet", "cifar10_resnet:auxiliary", "mnist")
+OURS = {"digits", "fashion_mnist"}
 
 
 def gan(name):

@@ -24,7 +24,7 @@ def wait_for_checkpoint(workdir, args, beyond: int) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("config", ["digits.py", "digits_clip.py"])
+@pytest.mark.parametrize("config", ["digits.py", "digits.py:clip"])
 def test_kill_and_resume(config, tmp_path):
     extra = [] if config == "digits.py" else ["--config.warmup.n_critic=9", "--config.warmup.every=50"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -151,13 +151,13 @@ def test_training_does_not_import_tensorflow(directory, tmp_path):
     assert {"training_estimate", "held_out_estimate"} < set(records.read(tmp_path / "run")[-1])
 
 
-def test_without_the_extras(directory, tmp_path):
+def test_without_the_library(directory, tmp_path):
     env = with_modules(
         tmp_path,
         tensorflow_datasets="raise ImportError('not installed')",
     )
-    assert_one_line(process(train_command(directory, tmp_path / "w"), env), "pip install", "[tfds]")
-    assert_one_line(process(command("prepare", "--name=mnist"), env), "pip install", "[tfds]")
+    assert_one_line(process(train_command(directory, tmp_path / "w"), env), "pip install tensorflow-datasets")
+    assert_one_line(process(command("prepare", "--name=mnist"), env), "pip install tensorflow-datasets")
 
 
 def test_digits_need_no_library_of_tfds():

@@ -46,11 +46,7 @@ def shipped(name: str) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(file, ROOT / "configs" / f"{file}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if file == "digits_conditional":
-        config = module.get_config()
-        config.conditional.kind = argument
-    else:
-        config = module.get_config(*filter(None, [argument]))
+    config = module.get_config(*filter(None, [argument]))
     if config.critic.network != "mlp":
         config.generator.width = config.critic.width = 8
         config.batch_size = 32

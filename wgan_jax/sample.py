@@ -6,8 +6,8 @@ python -m wgan_jax.sample --workdir=runs/digits --interpolate --num=8 --out=walk
 
 Of a class-conditional run:
 
-python -m wgan_jax.sample --workdir=runs/digits_conditional --label=3           # all of class 3
-python -m wgan_jax.sample --workdir=runs/digits_conditional --by_class --num=8  # a row for each class, 8 of each
+python -m wgan_jax.sample --workdir=runs/digits_auxiliary --label=3           # all of class 3
+python -m wgan_jax.sample --workdir=runs/digits_auxiliary --by_class --num=8  # a row for each class, 8 of each
 
 Without these flags its classes are drawn, each as likely; an .npz holds them as `label`.
 """
@@ -24,16 +24,13 @@ from wgan_jax.data.memory import available
 from wgan_jax.errors import UserError
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.sampling import FRAMES, classes, generate, latents, walks
-from wgan_jax.report import pictures
+from wgan_jax.report import media
 from wgan_jax.run.checkpoint import restore
 
 
 def check(out: Path, gan: Gan, num: int) -> None:
     """Raises `UserError` before anything is drawn if `num` examples fit neither `out` nor the memory."""
-    if out.suffix not in (".png", ".npz"):
-        raise UserError(f"--out={out}: must end in .png or .npz")
-    if out.suffix == ".png" and len(gan.image_shape) != 3:
-        raise UserError(f"--out={out}: points of the plane are no picture; use .npz")
+    media.check_ending(out, gan.image_shape)
     if out.is_dir():
         raise UserError(f"--out={out}: is a folder; give the name of a file in it")
     # Latents and examples in float32, in chunks and joined.
@@ -61,7 +58,7 @@ def main() -> None:
         columns, z = FRAMES, walks(gan, key, num)
         label = None if label is None else label.repeat(FRAMES)
     images = generate(gan, state, z, label, ema=f.ema)
-    pictures.write_examples(np.asarray(images), label, f.out, columns)
+    media.write(f.out, np.asarray(images), label, columns)
     print(f"{len(images)} examples after {int(state.step):,} iterations: {f.out}")
 
 

@@ -6,24 +6,25 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import optimizers
 from wgan_jax.config.check import check
+from wgan_jax.config.tables import CONDITIONINGS, CONSTRAINTS, NETWORKS, parts
 from wgan_jax.data.kinds import image_shape, num_classes
-from wgan_jax.method import constraints, games, heads
+from wgan_jax.method import constraints, games
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.priors import Normal
 from wgan_jax.method.schedule import CriticSchedule
-from wgan_jax.networks import dcgan, mlp, resnet
+from wgan_jax.method.stages import Stage, Stages
 
 
 def build(config: ConfigDict) -> Gan:
-    """The GAN that a config describes.
+    """Returns the GAN that a config describes.
 
     Raises:
-      UserError: if a setting cannot be; see `wgan_jax.config.check`.
+      UserError: for the first invalid setting; see `wgan_jax.config.check`.
     """
     check(config)
     return Gan(
-        generator=_generator(config),
-        critic=_critic(config),
+        generator=_network(config, "generator"),
+        critic=_network(config, "critic"),
         image_shape=image_shape(config),
         prior=Normal(config.latent_dim, num_classes(config)),
         generator_optimizer=optimizers.build(config.generator.optimizer, config.steps),
@@ -35,65 +36,31 @@ def build(config: ConfigDict) -> Gan:
         ema_decay=config.ema_decay,
         dequantise=config.data.dequantise,
         flip=config.data.flip,
-        heads=(heads.classes(config.conditional.critic_weight, config.conditional.generator_weight),),
+        heads=CONDITIONINGS[config.conditional.kind].heads(config.conditional),
         matmul_precision=config.matmul_precision,
     )
 
 
-def _generator(config: ConfigDict) -> nn.Module:
-    c, shape = config.generator, image_shape(config)
-    common = {
-        "image_shape": shape,
-        "activation": c.activation,
-        "dtype": jnp.dtype(config.precision),
-        "num_classes": num_classes(config),
-    }
-    match c.network:
-        case "mlp":
-            return mlp.Generator(width=c.width, depth=c.depth, kernel_init=c.kernel_init, **common)
-        case "dcgan":
-            return dcgan.Generator(
-                width=c.width,
-                norm=c.norm,
-                kernel_init=c.kernel_init,
-                kernel_size=c.kernel_size,
-                use_bias=c.use_bias,
-                constant_width=c.constant_width,
-                **common,
-            )
-        case _:
-            return resnet.Generator(width=c.width, norm=c.norm, **common)
+def stages(config: ConfigDict) -> Stages:
+    """Returns the stages of the run that a config describes: one, which trains what `build` returns.
+
+    Raises:
+      UserError: for the first invalid setting; see `wgan_jax.config.check`.
+    """
+    return (Stage(build(config), config.batch_size, 0, config.steps),)
 
 
-def _critic(config: ConfigDict) -> nn.Module:
-    c = config.critic
-    common = {
-        "activation": c.activation,
+def _network(config: ConfigDict, player: str) -> nn.Module:
+    """Returns the network of `generator` or `critic`."""
+    given = {
+        "image_shape": image_shape(config),
         "dtype": jnp.dtype(config.precision),
         "num_classes": num_classes(config),
         "conditioning": config.conditional.kind,
     }
-    match c.network:
-        case "mlp":
-            return mlp.Critic(width=c.width, depth=c.depth, kernel_init=c.kernel_init, **common)
-        case "dcgan":
-            return dcgan.Critic(
-                width=c.width,
-                norm=c.norm,
-                kernel_init=c.kernel_init,
-                kernel_size=c.kernel_size,
-                use_bias=c.use_bias,
-                **common,
-            )
-        case _:
-            return resnet.Critic(width=c.width, norm=c.norm, **common)
+    return NETWORKS[config[player].network].build(player, dict(config[player]) | given)
 
 
 def _constraint(c: ConfigDict) -> constraints.Constraint:
-    match c.kind:
-        case "gradient_penalty":
-            return constraints.gradient_penalty(c.weight, target=c.target, one_sided=c.one_sided)
-        case "clip":
-            return constraints.clip(c.bound, order=c.order)
-        case _:
-            return constraints.Constraint()
+    """Returns the constraint that `config.constraint` describes, or the chain of several."""
+    return constraints.chain(*(CONSTRAINTS[name].build(c) for name in parts(c.kind)))

@@ -2,53 +2,65 @@
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from wgan_jax.config.readers import unread
+from wgan_jax.config.readers import data_of_kinds, unread
 from wgan_jax.config.settings import default, flatten
-from wgan_jax.data.kinds import encoded, image_shape
+from wgan_jax.config.tables import CONDITIONINGS, CONSTRAINTS, NETWORKS, OPTIMIZERS, parts
+from wgan_jax.data.kinds import KINDS, encoded, image_shape
 from wgan_jax.errors import UserError, multiples, nearest
 from wgan_jax.method.games import GAMES
-from wgan_jax.networks import dcgan, layers, mlp, resnet
+from wgan_jax.networks import layers
 
 
 class Rule(NamedTuple):
-    """What a value must be, in words and as a test."""
+    """What a value must be, in words and as a test; both read the tables when they are asked."""
 
-    wanted: str
+    wanted: Callable[[], str]
     holds: Callable[[Any], bool]
 
 
 def _at_least(low: float) -> Rule:
-    return Rule(f"at least {low}", lambda value: value >= low)
+    return Rule(lambda: f"at least {low}", lambda value: value >= low)
 
 
 def _between(low: float, high: float) -> Rule:
-    return Rule(f"at least {low:,} and below {high:,}", lambda value: low <= value < high)
+    return Rule(lambda: f"at least {low:,} and below {high:,}", lambda value: low <= value < high)
 
 
-def _one_of(*names: str) -> Rule:
-    return Rule("one of " + ", ".join(names), lambda value: value in names)
+def _one_of(names: Collection[str]) -> Rule:
+    return Rule(lambda: f"one of {', '.join(names)}", lambda value: value in names)
 
 
-_POSITIVE = Rule("positive", lambda value: value > 0)
+def _inits() -> list[str]:
+    """Returns the names of initial weights that some network has."""
+    return list(dict.fromkeys(name for row in NETWORKS.values() for name in row.inits))
 
-_INITS = {"mlp": mlp.INITS, "dcgan": dcgan.INITS, "resnet": ("he_uniform",)}
+
+def _are_constraints(kind: str) -> bool:
+    """Tells whether a text is names of different constraints, joined by a plus."""
+    names = parts(kind)
+    return all(name in CONSTRAINTS for name in names) and len(set(names)) == len(names)
+
+
+_INIT = Rule(lambda: f"one of {', '.join(_inits())}", lambda value: value in _inits())
+_CONSTRAINTS = Rule(lambda: f"one of {', '.join(CONSTRAINTS)}, or several of them joined by +", _are_constraints)
+_POSITIVE = Rule(lambda: "positive", lambda value: value > 0)
 
 _PLAYER_RULES = {
-    "network": _one_of("mlp", "dcgan", "resnet"),
+    "network": _one_of(NETWORKS),
     "width": _between(1, 2**16),
     "depth": _between(1, 2**8),
-    "activation": _one_of(*layers.ACTIVATIONS),
-    "norm": _one_of(*layers.NORMS),
-    "kernel_init": _one_of(*dict.fromkeys(name for names in _INITS.values() for name in names)),
+    "activation": _one_of(layers.ACTIVATIONS),
+    "norm": _one_of(layers.NORMS),
+    "kernel_init": _INIT,
     "kernel_size": _between(1, 2**5),
-    "optimizer.name": _one_of("adam", "rmsprop", "rmsprop_tf", "sgd"),
+    "optimizer.name": _one_of(OPTIMIZERS),
     "optimizer.learning_rate": _POSITIVE,
-    "optimizer.schedule": _one_of("constant", "linear"),
+    "optimizer.schedule": _one_of(("constant", "linear")),
     "optimizer.b1": _between(0, 1),
     "optimizer.b2": _between(0, 1),
     "optimizer.decay": _between(0, 1),
@@ -62,9 +74,9 @@ RULES: dict[str, Rule] = {
     "batch_size": _between(1, 2**24),
     "n_critic": _between(1, 2**16),
     "latent_dim": _between(1, 2**16),
-    "game": _one_of(*GAMES),
-    "precision": _one_of("float32", "bfloat16"),
-    "matmul_precision": _one_of("default", "bfloat16", "high", "tensorfloat32", "highest", "float32"),
+    "game": _one_of(GAMES),
+    "precision": _one_of(("float32", "bfloat16")),
+    "matmul_precision": _one_of(("default", "bfloat16", "high", "tensorfloat32", "highest", "float32")),
     "ema_decay": _between(0, 1),
     "microbatches": _between(1, 2**16),
     "steps_per_dispatch": _between(1, 2**16),
@@ -74,23 +86,23 @@ RULES: dict[str, Rule] = {
     "data.size": _between(0, 2**13),
     "data.channels": _between(1, 2**10),
     "data.crop": _between(0, 2**20),
-    "data.cache": _one_of("auto", "always", "never"),
-    "data.train_split": Rule("the name of a split, such as train", bool),
-    "data.held_out_fraction": Rule("above 0 and below 1", lambda value: 0 < value < 1),
+    "data.cache": _one_of(("auto", "always", "never")),
+    "data.train_split": Rule(lambda: "the name of a split, such as train", bool),
+    "data.held_out_fraction": Rule(lambda: "above 0 and below 1", lambda value: 0 < value < 1),
     "data.unreadable_fraction": _between(0, 1),
     **{f"generator.{key}": rule for key, rule in _PLAYER_RULES.items()},
     "generator.batch_multiple": _between(1, 2**10),
     **{f"critic.{key}": rule for key, rule in _PLAYER_RULES.items()},
-    "conditional.kind": _one_of(*layers.CONDITIONINGS),
+    "conditional.kind": _one_of(CONDITIONINGS),
     "conditional.classes": _between(2, 2**16),
     "conditional.critic_weight": _at_least(0),
     "conditional.generator_weight": _at_least(0),
-    "constraint.kind": _one_of("gradient_penalty", "clip", "none"),
+    "constraint.kind": _CONSTRAINTS,
     "constraint.weight": _at_least(0),
     "constraint.target": _at_least(0),
     "constraint.bound": _POSITIVE,
-    "constraint.order": _one_of("after", "before"),
-    "parallel.mode": _one_of("jit", "pmap"),
+    "constraint.order": _one_of(("after", "before")),
+    "parallel.mode": _one_of(("jit", "pmap")),
     "report.every": _between(1, 2**31),
     "report.samples_every": _between(1, 2**31),
     "report.checkpoint_every": _between(1, 2**31),
@@ -109,13 +121,13 @@ def _nearest_key(key: str, known: list[str]) -> str:
 def check(config: ConfigDict) -> None:
     """Raises `UserError` at the first setting that cannot be, or that nothing reads, naming key, value and remedy."""
     _check_each(config)
-    _check_pairs(config)
     values, defaults = dict(flatten(config)), dict(flatten(default()))
     for key, reader in unread(values, defaults):
         raise UserError(
             f"config.{key} = {values[key]!r}: has no effect here, only {reader.name} reads it; "
             f"leave it at {defaults[key]!r}"
         )
+    _check_pairs(config)
 
 
 def without_unread(config: ConfigDict) -> ConfigDict:
@@ -130,7 +142,8 @@ def without_unread(config: ConfigDict) -> ConfigDict:
     config, defaults = ConfigDict(config.to_dict()), dict(flatten(default()))
     names = [key for key, _ in unread(dict(flatten(config)), defaults)]
     for name in ("generator", "critic"):
-        if config[name].kernel_init not in _INITS[config[name].network]:
+        inits = NETWORKS[config[name].network].inits
+        if inits and config[name].kernel_init not in inits:
             names.append(f"{name}.kernel_init")
     config.update_from_flattened_dict({key: defaults[key] for key in names})
     return config
@@ -152,7 +165,7 @@ def _check_each(config: ConfigDict) -> None:
         _check_type(key, values[key], example)
     for key, rule in RULES.items():
         if not rule.holds(values[key]):
-            raise UserError(f"config.{key} = {values[key]!r}: must be {rule.wanted}")
+            raise UserError(f"config.{key} = {values[key]!r}: must be {rule.wanted()}")
 
 
 def _check_type(key: str, value: Any, example: Any) -> None:
@@ -164,30 +177,14 @@ def _check_type(key: str, value: Any, example: Any) -> None:
 
 
 def _check_pairs(c: ConfigDict) -> None:
-    if c.constraint.kind == "gradient_penalty" and c.critic.norm == "batch":
-        raise UserError(
-            "config.critic.norm = 'batch': a gradient penalty needs a critic that treats each example by itself, "
-            "and batch normalization mixes them; use 'layer' or 'none'"
-        )
-    for name, player in (("generator", c.generator), ("critic", c.critic)):
-        if player.network == "mlp" and player.norm != "none":
-            raise UserError(f"config.{name}.norm = {player.norm!r}: the mlp has none; use 'none'")
-        if player.network != "mlp" and not c.data.size:
+    for kind in parts(c.constraint.kind):
+        if CONSTRAINTS[kind].each_example and c.critic.norm == "batch":
             raise UserError(
-                f"config.{name}.network = {player.network!r}: convolutions need images, and config.data.size is 0; "
-                "use 'mlp'"
+                f"config.critic.norm = 'batch': config.constraint.kind = {kind!r} needs a critic that treats each "
+                "example by itself, and batch normalization mixes them; use 'layer' or 'none'"
             )
-        if player.kernel_init not in _INITS[player.network]:
-            raise UserError(
-                f"config.{name}.kernel_init = {player.kernel_init!r}: config.{name}.network = {player.network!r} has "
-                f"{' or '.join(_INITS[player.network])}"
-            )
-        levels = {"dcgan": dcgan.levels, "resnet": resnet.levels}.get(player.network)
-        try:
-            if levels:
-                levels(image_shape(c))
-        except ValueError as error:
-            raise UserError(f"config.data.size = {c.data.size}: {error}") from None
+    for player in ("generator", "critic"):
+        _check_network(c, player)
     if encoded(c.data.name):
         if not c.data.size:
             raise UserError(f"config.data.size = 0: {c.data.name} has images; give the pixels of a side, such as 64")
@@ -198,9 +195,10 @@ def _check_pairs(c: ConfigDict) -> None:
             if c.data[key]:
                 raise UserError(
                     f"config.data.{key} = True: {c.data.name} has no bytes to do it to; "
-                    "use False, or a tfds: or folder: data set"
+                    f"use False, or {data_of_kinds([name for name, kind in KINDS.items() if kind.encoded])}"
                 )
-    if c.conditional.kind != "none" and c.generator.network != "mlp" and c.generator.norm == "none":
+    by_norm = NETWORKS[c.generator.network].classes_by_norm
+    if c.conditional.kind != "none" and by_norm and c.generator.norm == "none":
         raise UserError(
             f"config.generator.norm = 'none': the classes of config.conditional.kind = {c.conditional.kind!r} enter a "
             f"{c.generator.network} through its normalization; use 'batch' or 'layer'"
@@ -219,6 +217,28 @@ def _check_pairs(c: ConfigDict) -> None:
         )
 
 
+def _check_network(c: ConfigDict, player: str) -> None:
+    """Checks that a player's network has the initial weights and the shape that are asked for."""
+    name, init = c[player].network, c[player].kernel_init
+    network = NETWORKS[name]
+    if network.inits and init not in network.inits:
+        raise UserError(
+            f"config.{player}.kernel_init = {init!r}: config.{player}.network = {name!r} has "
+            f"{' or '.join(network.inits)}"
+        )
+    if network.levels is None:
+        return
+    if not c.data.size:
+        others = " or ".join(repr(name) for name, row in NETWORKS.items() if row.levels is None)
+        raise UserError(
+            f"config.{player}.network = {name!r}: convolutions need images, and config.data.size is 0; use {others}"
+        )
+    try:
+        network.levels(image_shape(c))
+    except ValueError as error:
+        raise UserError(f"config.data.size = {c.data.size}: {error}") from None
+
+
 def _check_microbatches(c: ConfigDict) -> None:
     for name, player in (("generator", c.generator), ("critic", c.critic)):
         if c.microbatches > 1 and player.norm == "batch":
@@ -234,14 +254,13 @@ def _check_microbatches(c: ConfigDict) -> None:
 
 
 def _check_best(c: ConfigDict) -> None:
-    constraint = {"gradient_penalty": ("gradient_penalty",), "clip": ("clipped_fraction",)}
     every_step = ("critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm")
     at_reports: tuple[str, ...] = ("training_estimate", "held_out_estimate")
     if c.report.wasserstein_exact:
         at_reports += ("wasserstein_exact",)
-    classes = ("critic_class_loss", "critic_class_accuracy", "generator_class_loss")
-    known = [*at_reports, *every_step, GAMES[c.game].estimate_name, *constraint.get(c.constraint.kind, ())]
-    known += classes if c.conditional.kind == "auxiliary" else ()
+    known = [*at_reports, *every_step, GAMES[c.game].estimate_name]
+    known += [metric for name in parts(c.constraint.kind) for metric in CONSTRAINTS[name].metrics]
+    known += CONDITIONINGS[c.conditional.kind].metrics
     if c.report.best not in known:
         raise UserError(f"config.report.best = {c.report.best!r}: no such metric; {nearest(c.report.best, known)}")
     if c.report.best in at_reports and c.report.checkpoint_every % c.report.every:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from wgan_jax.config.tables import OPTIMIZERS
+
 
 def learning_rate(peak: float, schedule: str, steps: int) -> optax.Schedule:
     """The learning rate as a function of the generator iteration, constant or linear to 0 at `steps`.
@@ -45,23 +47,7 @@ def scale_by_step(schedule: optax.Schedule) -> optax.GradientTransformationExtra
 
 
 def build(config: ConfigDict, steps: int) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of one player (`config.critic.optimizer` or `config.generator.optimizer`).
-
-    `rmsprop` is that of WGAN's code (PyTorch's): ε outside the root. optax's default puts it inside, where 1e-8 is a
-    floor that is large against a clipped critic's gradients. `rmsprop_tf` is that of WGAN-GP's code (TensorFlow's): ε
-    inside the root, 1e-10 there, and the mean square begins at 1, so the first steps are small.
-
-    `adam` is that of the paper and of PyTorch. TensorFlow, and so WGAN-GP's code, does not divide ε by
-    `√(1 − b2ᵗ)`; with an ε of 1e-8 both make the same steps but where gradients are as small as ε.
-    """
-    match config.name:
-        case "adam":
-            scale = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
-        case "rmsprop":
-            scale = optax.scale_by_rms(decay=config.decay, eps=config.eps, eps_in_sqrt=False)
-        case "rmsprop_tf":
-            scale = optax.scale_by_rms(decay=config.decay, eps=config.eps, initial_scale=1.0)
-        case "sgd":
-            scale = optax.identity()
+    """Returns the optimizer of one player, from `config.critic.optimizer` or `config.generator.optimizer`."""
+    scale = OPTIMIZERS[config.name].build(config)
     decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
     return optax.chain(scale, decay, scale_by_step(learning_rate(config.learning_rate, config.schedule, steps)))

@@ -4,9 +4,12 @@ A setting that nothing reads must keep its default: any other value does nothing
 taken for the reason of a result.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
+from wgan_jax.config.settings import default
+from wgan_jax.config.tables import CONDITIONINGS, CONSTRAINTS, NETWORKS, OPTIMIZERS, parts
 from wgan_jax.data.kinds import KINDS
 
 Values = Mapping[str, Any]
@@ -22,61 +25,87 @@ class Reader(NamedTuple):
     """Whether a run has this part."""
 
 
-def _where(key: str, *wanted: str) -> Reader:
-    """Returns the reader of settings that count where `config.key` is one of some values."""
-    return Reader(f"config.{key} = {' or '.join(wanted)}", lambda values: values[key] in wanted)
+class Choice(NamedTuple):
+    """Rows of a table that a run has one or several of, and that read settings of one section."""
+
+    section: str
+    rows: Mapping[str, Collection[str]]
+    """Settings that each row reads, by the row's name."""
+    chosen: Callable[[Values], list[str]]
+    """Names of the rows that a run has."""
+    words: Callable[[list[str]], str]
+    """What an error message calls rows of some names."""
+
+    def readers(self) -> dict[str, Reader]:
+        """Returns who reads each setting that some rows read and others do not."""
+        settings = dict.fromkeys(setting for row in self.rows.values() for setting in row)
+        names = {setting: [name for name, row in self.rows.items() if setting in row] for setting in settings}
+        return {
+            f"{self.section}.{setting}": Reader(
+                self.words(names[setting]), functools.partial(self._any, names[setting])
+            )
+            for setting in settings
+            if len(names[setting]) < len(self.rows)
+        }
+
+    def _any(self, names: list[str], values: Values) -> bool:
+        return any(name in names for name in self.chosen(values))
 
 
-def _data() -> dict[str, Reader]:
-    """Returns the readers of settings that count for some kinds of data."""
-    settings = dict.fromkeys(setting for kind in KINDS.values() for setting in kind.settings)
-    kinds = {setting: [name for name, kind in KINDS.items() if setting in kind.settings] for setting in settings}
-    return {f"data.{setting}": _data_of(names) for setting, names in kinds.items()}
+def readers() -> dict[str, Reader]:
+    """Returns who reads each setting that not every run reads, as the tables are now."""
+    warm_up = Reader("config.warmup.n_critic > 0", lambda values: values["warmup.n_critic"] > 0)
+    choices = [
+        Choice("data", _settings(KINDS), lambda values: [values["data.name"].partition(":")[0]], data_of_kinds),
+        _choice("conditional", "conditional.kind", _settings(CONDITIONINGS)),
+        _choice("constraint", "constraint.kind", _settings(CONSTRAINTS), parts),
+    ]
+    found = {"warmup.steps": warm_up, "warmup.every": warm_up}
+    for player, other in (("generator", "critic"), ("critic", "generator")):
+        keys = list(default()[player])
+        networks = {name: [key for key in keys if row.reads(player, key)] for name, row in NETWORKS.items()}
+        choices.append(_choice(player, f"{player}.network", networks))
+        choices.append(_choice(f"{player}.optimizer", f"{player}.optimizer.name", _settings(OPTIMIZERS)))
+        for key in keys:
+            if _read_by_any(other, key) and not _read_by_any(player, key):
+                found[f"{player}.{key}"] = Reader(f"a {other}", lambda values: False)
+    for choice in choices:
+        found |= choice.readers()
+    return found
 
 
-def _data_of(kinds: list[str]) -> Reader:
-    name = f"a {' or '.join(kind + ':' for kind in kinds)} data set"
-    return Reader(name, lambda values: values["data.name"].partition(":")[0] in kinds)
+def data_of_kinds(names: list[str]) -> str:
+    """Returns what an error message calls data of some kinds."""
+    return f"a {' or '.join(name + ':' for name in names)} data set"
 
 
-def _player(player: str) -> dict[str, Reader]:
-    network, optimizer = f"{player}.network", f"{player}.optimizer.name"
-    readers = {
-        "depth": _where(network, "mlp"),
-        "kernel_size": _where(network, "dcgan"),
-        "use_bias": _where(network, "dcgan"),
-        "optimizer.b1": _where(optimizer, "adam"),
-        "optimizer.b2": _where(optimizer, "adam"),
-        "optimizer.decay": _where(optimizer, "rmsprop", "rmsprop_tf"),
-        "optimizer.eps": _where(optimizer, "adam", "rmsprop", "rmsprop_tf"),
-    }
-    return {f"{player}.{key}": reader for key, reader in readers.items()}
+class _Row(Protocol):
+    @property
+    def settings(self) -> tuple[str, ...]: ...
 
 
-_WARM_UP = Reader("config.warmup.n_critic > 0", lambda values: values["warmup.n_critic"] > 0)
+def _settings(table: Mapping[str, _Row]) -> dict[str, tuple[str, ...]]:
+    return {name: row.settings for name, row in table.items()}
 
-READERS: dict[str, Reader] = {
-    "warmup.steps": _WARM_UP,
-    "warmup.every": _WARM_UP,
-    **_data(),
-    **_player("generator"),
-    "generator.constant_width": _where("generator.network", "dcgan"),
-    **_player("critic"),
-    "critic.constant_width": Reader("a generator", lambda values: False),
-    "conditional.classes": _where("conditional.kind", "auxiliary", "projection"),
-    "conditional.critic_weight": _where("conditional.kind", "auxiliary"),
-    "conditional.generator_weight": _where("conditional.kind", "auxiliary"),
-    "constraint.weight": _where("constraint.kind", "gradient_penalty"),
-    "constraint.target": _where("constraint.kind", "gradient_penalty"),
-    "constraint.one_sided": _where("constraint.kind", "gradient_penalty"),
-    "constraint.bound": _where("constraint.kind", "clip"),
-    "constraint.order": _where("constraint.kind", "clip"),
-}
-"""Who reads each setting that not every run reads."""
+
+def _choice(
+    section: str,
+    key: str,
+    rows: Mapping[str, Collection[str]],
+    split: Callable[[str], list[str]] = lambda name: [name],
+) -> Choice:
+    """Returns the choice that the setting `config.key` makes by the name of a row, or by several that `split` finds."""
+    return Choice(
+        section, rows, lambda values: split(values[key]), lambda names: f"config.{key} = {' or '.join(names)}"
+    )
+
+
+def _read_by_any(player: str, key: str) -> bool:
+    return any(row.reads(player, key) for row in NETWORKS.values())
 
 
 def unread(values: Values, defaults: Values) -> Iterator[tuple[str, Reader]]:
     """Yields each setting that differs from its default and that nothing in the run reads, with its reader."""
-    for key, reader in READERS.items():
+    for key, reader in readers().items():
         if values[key] != defaults[key] and not reader.present(values):
             yield key, reader

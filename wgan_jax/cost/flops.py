@@ -30,8 +30,7 @@ The generator's update of M examples costs
     M · (3G − G₁ + 2C)
 """
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -42,8 +41,6 @@ from wgan_jax.method import priors
 from wgan_jax.method.condition import UNCONDITIONAL, Condition
 from wgan_jax.method.draws import Keys
 from wgan_jax.method.gan import Gan, call, initialize
-from wgan_jax.networks.convolution import Conv, ConvTranspose
-from wgan_jax.networks.resnet import ResampledConv
 
 
 class Layer(NamedTuple):
@@ -69,10 +66,8 @@ def layers(network: nn.Module, x: jax.ShapeDtypeStruct, condition: Condition = U
 
     def record(method, args, kwargs, context):
         output = method(*args, **kwargs)
-        if context.method_name == "__call__" and isinstance(
-            context.module, nn.Dense | Conv | ConvTranspose | ResampledConv
-        ):
-            flops = 2 * _products(context.module, args[0].shape, output.shape)
+        if context.method_name == "__call__" and _counted(context.module):
+            flops = 2 * _products(context.module, args[0].shape[1:], output.shape[1:])
             found.append(("/".join(context.module.path), flops))
             given.append(args[0])
         return output
@@ -101,19 +96,14 @@ def _depend(closed: ClosedJaxpr, count: int) -> list[bool]:
     return [not isinstance(of, Literal) and of in reached for of in closed.jaxpr.outvars]
 
 
-def _products(layer: nn.Module, given: tuple[int, ...], output: tuple[int, ...]) -> int:
-    channels = given[-1] * output[-1]
-    match layer:
-        case nn.Dense():
-            return channels
-        case Conv():
-            return math.prod(output[1:3]) * math.prod(layer.kernel_size) * channels
-        case ConvTranspose():
-            return math.prod(given[1:3]) * math.prod(layer.kernel_size) * channels
-        case ResampledConv(resample="none"):
-            return math.prod(output[1:3]) * 9 * channels
-        case _:
-            return min(math.prod(given[1:3]), math.prod(output[1:3])) * 16 * channels
+def _counted(layer: nn.Module) -> bool:
+    """Tells whether a layer's products are counted: a dense one's, and of those that have a method `products`."""
+    return isinstance(layer, nn.Dense) or hasattr(layer, "products")
+
+
+def _products(layer: Any, given: tuple[int, ...], output: tuple[int, ...]) -> int:
+    """Returns how many products a layer forms for one example, from the shapes of its input and output."""
+    return given[-1] * output[-1] if isinstance(layer, nn.Dense) else layer.products(given, output)
 
 
 def _curved(gan: Gan) -> bool:

@@ -1,7 +1,6 @@
 """Image data sets of TFDS that are prepared as `array_record` files. TensorFlow is not needed to read them.
 
-`tensorflow_datasets` is imported when a set is opened, and comes with the extra `[tfds]`: it brings 200 MB of
-libraries that runs on other data need not have.
+`tensorflow_datasets` is imported when a set is opened, since that takes time, which runs on other data need not spend.
 """
 
 import os
@@ -189,7 +188,7 @@ def library(wanted_by: str) -> ModuleType:
     except ImportError as error:
         raise UserError(
             f"{wanted_by}: needs tensorflow_datasets, which cannot be imported ({error}); "
-            "pip install 'wgan_jax[tfds]', or pip install -e '.[tfds]' in a clone"
+            "pip install tensorflow-datasets importlib_resources"
         ) from None
     return tensorflow_datasets
 

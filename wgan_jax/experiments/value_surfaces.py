@@ -36,7 +36,7 @@ from wgan_jax.method.gan import Gan
 from wgan_jax.method.state import TrainState, init_state
 from wgan_jax.method.step import make_train_step
 from wgan_jax.metrics import transport
-from wgan_jax.report import gallery, pictures
+from wgan_jax.report import media, pictures
 
 UPDATES_PER_ITERATION = 50
 """Critic updates per generator iteration.
@@ -84,7 +84,7 @@ def run(settings: Settings) -> harness.Result:
             numbers[name][kind] = found
             harness.say(f"{name}, {kind}: {found['explained']:.2f} of the exact W₁")
             panel = axes[row, column]
-            pictures.contours(panel, gallery.critic_on_grid(gan, state), gallery.TOY_EXTENT)
+            pictures.contours(panel, media.critic_on_grid(gan, state), media.TOY_EXTENT)
             panel.scatter(real[:300, 0], real[:300, 1], s=4, color=pictures.ORANGE, linewidths=0)
             panel.set_title(f"{name}, {kind}\nestimate / K = {found['explained']:.2f} W₁", fontsize=10)
             panel.tick_params(labelsize=7)

@@ -14,6 +14,7 @@ Images have the shape `[B, H, W, C]` and kernels `[kernel height, kernel width, 
 image of height H becomes an image of height `ceil(H / stride)`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -213,6 +214,10 @@ class Conv(nn.Module):
         y = conv(x, kernel, self.strides)
         return y if bias is None else y + bias
 
+    def products(self, given: Sequence[int], output: Sequence[int]) -> int:
+        """Returns how many products one image takes, from its shapes `[H, W, C]` before and after."""
+        return math.prod(output[:2]) * math.prod(self.kernel_size) * given[2] * output[2]
+
 
 class ConvTranspose(nn.Module):
     """Transposed convolution with SAME padding: `[B, H, W, C] -> [B, s·H, s·W, features]`.
@@ -236,6 +241,10 @@ class ConvTranspose(nn.Module):
         size = (x.shape[1] * self.strides[0], x.shape[2] * self.strides[1])
         y = input_gradient(x, kernel, size, self.strides)
         return y if bias is None else y + bias
+
+    def products(self, given: Sequence[int], output: Sequence[int]) -> int:
+        """Returns how many products one image takes, from its shapes `[H, W, C]` before and after."""
+        return math.prod(given[:2]) * math.prod(self.kernel_size) * given[2] * output[2]
 
 
 def _parameters(

@@ -9,6 +9,9 @@ equals one 4×4 transposed convolution of stride 2. They need 16 products per sm
 convolution commutes with the pool and with the up-sampling, so it runs on the smaller image.
 """
 
+import math
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -67,6 +70,11 @@ class ResampledConv(nn.Module):
             zeros = nn.initializers.zeros_init()
             y = y + self.param("bias", zeros, (self.features,)).astype(self.dtype)
         return y
+
+    def products(self, given: Sequence[int], output: Sequence[int]) -> int:
+        """Returns how many products one image takes, from its shapes `[H, W, C]` before and after."""
+        pixels = min(math.prod(given[:2]), math.prod(output[:2]))
+        return pixels * (9 if self.resample == "none" else 16) * given[2] * output[2]
 
 
 class Block(nn.Module):

@@ -5,7 +5,6 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +12,6 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from PIL import Image
 
-from wgan_jax.errors import UserError
 from wgan_jax.files import write_atomically
 from wgan_jax.method.batch import to_uint8
 from wgan_jax.report.records import Record
@@ -57,23 +55,6 @@ def save(picture: Image.Image | Figure, path: Path) -> None:
     else:
         picture.save(content, format="png")
     write_atomically(path, content.getvalue())
-
-
-def write_examples(images: np.ndarray, label: np.ndarray | None, out: Path, columns: int | None = None) -> None:
-    """Writes examples as one picture (`.png`), or as an array `image`, and `label` if they have classes (`.npz`).
-
-    Raises:
-      UserError: if `out` cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".npz":
-            arrays: dict[str, Any] = {"image": images} if label is None else {"image": images, "label": label}
-            np.savez_compressed(out, **arrays)
-        else:
-            save(grid(images, columns), out)
-    except OSError as error:
-        raise UserError(f"--out={out}: cannot be written: {error.strerror}") from None
 
 
 def curves(records: Sequence[Record], series: dict[str, str], *, title: str, ylabel: str) -> Figure:
