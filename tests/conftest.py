@@ -52,3 +52,17 @@ def rng() -> np.random.Generator:
 def x64():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def quick_compilation():
+    """Programs compiled without optimizations: the same numbers but for rounding, in half of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def full_compilation(quick_compilation):
+    """All optimizations, in a file where the others do without."""
+    jax.config.update("jax_disable_most_optimizations", False)

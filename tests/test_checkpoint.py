@@ -17,6 +17,8 @@ from wgan_jax.checkpointer import Checkpointer
 from .conftest import tiny_config
 from .test_step import assert_same_bits
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def gan():

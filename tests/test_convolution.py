@@ -28,6 +28,8 @@ from wgan_jax.step import batch_shapes, make_train_step
 
 from .commands import ROOT
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIGS = ROOT / "configs"
 
 

@@ -18,6 +18,8 @@ from wgan_jax.step import prepare
 
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EVERY_BYTE = np.arange(256, dtype=np.uint8)
 
 

@@ -17,6 +17,8 @@ from wgan_jax.sampling import CHUNK, interpolate, to_uint8
 from .commands import ROOT
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(5)
 
 
