@@ -138,9 +138,8 @@ def assert_as_near_as_one_device_to_itself(found, kinds):
 
 
 def test_eight_devices_come_as_far_from_one_as_that_from_itself(tmp_path):
-    kinds = ("parts:2", "order:1")
-    found = distances(tmp_path, ["digits"], ("jit:8", *kinds))["digits"]
-    assert_as_near_as_one_device_to_itself(found, kinds)
+    found = distances(tmp_path, ["digits"], ("jit:8", "order:1"))["digits"]
+    assert_as_near_as_one_device_to_itself(found, ["order:1"])
 
 
 @pytest.mark.slow
@@ -168,6 +167,7 @@ def test_microbatches_are_every_mth_example_and_their_mean_is_the_whole():
         np.testing.assert_allclose(means, 5.5)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_microbatches_change_nothing_but_the_order_of_a_sum():
     gan = wgan_jax.build(tiny_config(generator__batch_multiple=2))
     state = wgan_jax.init_state(gan, jax.random.key(0))
