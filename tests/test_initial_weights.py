@@ -16,8 +16,6 @@ import wgan_jax
 
 from .commands import ROOT
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Draw(NamedTuple):
     """U or N of a mean and a standard deviation."""

@@ -300,7 +300,7 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
             np.testing.assert_allclose(value, there[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-ENDLESS = ["--config.steps=1000000", "--config.report.checkpoint_every=200", "--config.report.samples_every=1000000"]
+ENDLESS = ["--config.steps=1000000", "--config.report.checkpoint_every=20", "--config.report.samples_every=1000000"]
 
 
 def wait_for_a_checkpoint(workdir, processes):
@@ -310,7 +310,7 @@ def wait_for_a_checkpoint(workdir, processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_one_host_asked_to_stop_stops_all(number, tmp_path):
     processes = start_hosts(tmp_path, *ENDLESS)
     wait_for_a_checkpoint(tmp_path, processes)

@@ -12,7 +12,7 @@ import pytest
 from wgan_jax import checkpoint
 from wgan_jax.report import records
 
-from .commands import ROOT, command, run, run_anew, start, train_command
+from .commands import ROOT, command, run, run_anew, run_here, start, train_command
 from .kill import differences, kill_again_and_again
 from .test_commands import assert_one_line
 from .test_death import die
@@ -156,9 +156,10 @@ def test_divergence_ends_the_run_and_keeps_what_was_finite(tmp_path):
     assert all(step <= last for step in checkpoint.steps(tmp_path))
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_debug_nans_names_the_operation(tmp_path):
     args = ["--config.critic.optimizer.learning_rate=1e30", "--config.debug.nans=True", "--config.steps=40"]
-    assert_one_line(run(train_command(tmp_path, *args)), "debug.nans", "nan")
+    assert_one_line(run_here(train_command(tmp_path, *args)), "debug.nans", "nan")
 
 
 OFFLINE = """
