@@ -73,7 +73,7 @@ def _anchors(text: str) -> list[str]:
 @page
 def test_files_exist(name: str) -> None:
     for path in re.findall(r"(?<![\w/.-])(?:configs|notebooks|tests|wgan_jax)/[\w/]+\.(?:py|ipynb|md)\b", TEXTS[name]):
-        assert (ROOT / path).is_file(), path
+        assert PLACEHOLDER.search(path) or (ROOT / path).is_file(), path
 
 
 @page
