@@ -18,10 +18,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from wgan_jax import cli, data
-from wgan_jax.config import build
+from wgan_jax.config import stages
 from wgan_jax.devices.mesh import Parallel
 from wgan_jax.method.state import init_state
+from wgan_jax.metrics.evaluators import EVALUATORS
+from wgan_jax.report import reports
 from wgan_jax.report.progress import Progress
+from wgan_jax.report.reports import Reports
 from wgan_jax.run import loop
 from wgan_jax.run.training import train
 
@@ -30,13 +33,22 @@ class BareStep:
     """Compiled step of a run, which gets the same batch again and again."""
 
     def __init__(self, config):
-        gan, devices = (
-            build(config),
-            Parallel.from_devices(config.batch_size, microbatches=config.microbatches, mode=config.parallel.mode),
+        (stage,) = stages(config)
+        devices = Parallel.from_devices(config.batch_size, microbatches=config.microbatches, mode=config.parallel.mode)
+        job = loop.Job(
+            config=config,
+            stages=(stage,),
+            devices=devices,
+            train_data=data.load(config, "train"),
+            held_out=data.load(config, "held_out"),
+            evaluators=EVALUATORS,
+            reports=Reports(),
+            checkpointer=None,
+            interrupt=None,
         )
-        plan, stream, self._dispatch = loop.prepare(config, gan, devices, 0, data.load(config, "train"))
+        plan, stream, self._dispatch = loop.prepare(job, stage, 0)
         self._segment, self._batch = plan[0], next(stream)
-        self._state = devices.replicate(init_state(gan, jax.random.key(config.seed)))
+        self._state = devices.replicate(init_state(stage.gan, jax.random.key(config.seed)))
         self.milliseconds(0)
 
     def milliseconds(self, seconds):
@@ -64,7 +76,7 @@ def compare(config, rounds):
                     times.append((1e3 * seconds / interval, bare.milliseconds(seconds / 2)))
                 began = time.perf_counter()
 
-    loop.Progress = Pausing
+    reports.Progress = Pausing
     with tempfile.TemporaryDirectory() as workdir:
         train(config, Path(workdir) / "run")
     return times

@@ -24,7 +24,7 @@ POINTS = {
     "records": "wgan_jax.report.records:Records.flush",
     "sample": "wgan_jax.report.pictures:write_atomically",
     "leave": "wgan_jax.run.checkpointer:Checkpointer.__exit__",
-    "plots": "wgan_jax.report.gallery:draw_plots",
+    "plots": "wgan_jax.run.training:draw_plots",
 }
 
 
@@ -52,11 +52,9 @@ def arm(point: str, when: str, count: int) -> None:
 if __name__ == "__main__":
     point, when, count, *args = sys.argv[1:]
     sys.argv = ["train", *args]
-    if point == "plots":  # train has the name itself
-        import wgan_jax.report.gallery  # noqa: F401
     arm(point, when, int(count))
     try:
-        runpy.run_module("wgan_jax.run.training", run_name="__main__", alter_sys=True)
+        runpy.run_module("wgan_jax.train", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         sys.exit(end.code or 77)
     sys.exit(77)

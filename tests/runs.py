@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-import wgan_jax
+from wgan_jax.config import stages
 from wgan_jax.run.checkpointer import Checkpointer
 from wgan_jax.run.resume import Options, Run
 
@@ -31,7 +31,7 @@ def made(steps, **changes):
     atexit.register(shutil.rmtree, folder)
     config = tiny_config(**changes)
     run = Run(folder, config, DIGITS, Options())
-    state = run.state(wgan_jax.build(config))
+    state = run.state(stages(config))
     run.record(0)
     with Checkpointer(folder, best=config.report.best) as checkpointer:
         for step in steps:
@@ -52,6 +52,6 @@ def go_on(workdir, options=Options(), fingerprint=DIGITS, **changes):  # noqa: B
     workdir.mkdir(exist_ok=True)
     config = tiny_config(**changes)
     run = Run(workdir, config, fingerprint, options)
-    state = run.state(wgan_jax.build(config))
+    state = run.state(stages(config))
     run.record(int(state.step))
     return state

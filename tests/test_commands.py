@@ -316,7 +316,7 @@ def test_what_a_machine_refuses_is_one_line_wherever_training_is(error, words, p
 
     monkeypatch.setattr(f"wgan_jax.{place}", refuse)
     if place == "run.training.draw_plots":
-        monkeypatch.setattr("wgan_jax.run.training.loop.run", lambda *args: args[4])
+        monkeypatch.setattr("wgan_jax.run.training.loop.run", lambda job, state: state)
     with pytest.raises(UserError) as told:
         train(tiny_config(), tmp_path)
     assert "\n" not in str(told.value)

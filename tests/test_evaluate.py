@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from wgan_jax import UserError, build, data
 from wgan_jax.data import images
-from wgan_jax.metrics import evaluation
+from wgan_jax.metrics import evaluation, evaluators
 from wgan_jax.metrics.estimate import fixed_set
 
 from .conftest import tiny_config
@@ -33,9 +33,9 @@ class State(NamedTuple):
 def measure(monkeypatch, config):
     """What `evaluate` finds for a run of these settings, whose samples are noise."""
     gan = build(config)
-    noise = np.random.default_rng(0).uniform(-1, 1, (evaluation.SAMPLES, *gan.image_shape)).astype(np.float32)
-    monkeypatch.setattr(evaluation, "make_estimate", lambda gan: lambda state, batch: batch["image"].mean())
-    monkeypatch.setattr(evaluation, "sample", lambda *_, **__: noise)
+    noise = np.random.default_rng(0).uniform(-1, 1, (evaluators.SAMPLES, *gan.image_shape)).astype(np.float32)
+    monkeypatch.setattr(evaluators, "make_estimate", lambda gan: lambda state, batch: batch["image"].mean())
+    monkeypatch.setattr(evaluators, "sample", lambda *_, **__: noise)
     return evaluation.evaluate(config, gan, State())
 
 
@@ -71,7 +71,7 @@ def two_classes(folder, num, size=8):
 def test_a_class_larger_than_what_is_looked_at(tmp_path, monkeypatch):
     """The classifier needs both classes, and 5,000 pictures of the first would be all that it sees."""
     settings = two_classes(tmp_path, 60)
-    monkeypatch.setattr(evaluation, "EXAMPLES", 50)
+    monkeypatch.setattr(evaluators, "EXAMPLES", 50)
     assert measure(monkeypatch, settings)["real_class_agreement"] == 1
 
 
@@ -84,7 +84,7 @@ def test_only_the_pictures_that_are_used_are_opened(tmp_path, monkeypatch):
         return decode(path, form)
 
     monkeypatch.setattr(images, "decode", watched)
-    monkeypatch.setattr(evaluation, "EXAMPLES", 20)
+    monkeypatch.setattr(evaluators, "EXAMPLES", 20)
     measure(monkeypatch, settings)
     assert len(opened) == 20 + 12
 
@@ -102,7 +102,7 @@ def test_a_damaged_picture_is_passed_over_as_in_training(tmp_path, monkeypatch, 
     assert (len(in_training), len(in_part)) == (107, 99)
     seen, expected = (source.read(data.fixed_subset(source, 50)) for source in (in_part, in_training))
     np.testing.assert_array_equal(seen["image"], expected["image"])
-    monkeypatch.setattr(evaluation, "EXAMPLES", 100)
+    monkeypatch.setattr(evaluators, "EXAMPLES", 100)
     assert measure(monkeypatch, settings)["real_class_agreement"] == 1
 
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import wgan_jax
 from wgan_jax.report import records
 from wgan_jax.run import checkpoint
 
@@ -66,7 +67,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     process.communicate()
     assert time.monotonic() - began < 3
     assert process.returncode in (-signal.SIGINT, 130)
-    gan = checkpoint.build(checkpoint.read_config(tmp_path))
+    gan = wgan_jax.build(checkpoint.read_config(tmp_path))
     assert checkpoint.newest(tmp_path, gan) is not None
 
 
@@ -115,7 +116,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_loads(tmp_path):
         lines = [line for line in err.strip().splitlines() if not line.startswith("iteration")]
         assert len(lines) == 1, err
         assert "free the disk" in lines[0]
-        gan = checkpoint.build(checkpoint.read_config(disk / "run"))
+        gan = wgan_jax.build(checkpoint.read_config(disk / "run"))
         assert checkpoint.newest(disk / "run", gan) is not None
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -176,8 +177,8 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 import jax
-from wgan_jax import loop, train
 from wgan_jax.report import progress
+from wgan_jax.run.training import train
 import importlib.util
 counted, memory = [], {}
 jax.monitoring.register_event_duration_secs_listener(
@@ -198,7 +199,7 @@ c = toy.get_config("8gaussians,penalty")
 c.steps, c.batch_size, c.n_critic = 20_000, 8, 1
 for player in (c.generator, c.critic):
     player.width, player.depth = 8, 1
-train.train(c, Path(sys.argv[1]))
+train(c, Path(sys.argv[1]))
 print(*memory[2_000], *memory[20_000])
 """
 

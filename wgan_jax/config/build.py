@@ -12,13 +12,14 @@ from wgan_jax.method import constraints, games
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.priors import Normal
 from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.method.stages import Stage, Stages
 
 
 def build(config: ConfigDict) -> Gan:
-    """The GAN that a config describes.
+    """Returns the GAN that a config describes.
 
     Raises:
-      UserError: if a setting cannot be; see `wgan_jax.config.check`.
+      UserError: for the first invalid setting; see `wgan_jax.config.check`.
     """
     check(config)
     return Gan(
@@ -38,6 +39,15 @@ def build(config: ConfigDict) -> Gan:
         heads=CONDITIONINGS[config.conditional.kind].heads(config.conditional),
         matmul_precision=config.matmul_precision,
     )
+
+
+def stages(config: ConfigDict) -> Stages:
+    """Returns the stages of the run that a config describes: one, which trains what `build` returns.
+
+    Raises:
+      UserError: for the first invalid setting; see `wgan_jax.config.check`.
+    """
+    return (Stage(build(config), config.batch_size, 0, config.steps),)
 
 
 def _network(config: ConfigDict, player: str) -> nn.Module:

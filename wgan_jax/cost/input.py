@@ -11,9 +11,10 @@ import jax
 from ml_collections import ConfigDict
 
 from wgan_jax import data
-from wgan_jax.config import build
+from wgan_jax.config import stages
 from wgan_jax.data import batches
 from wgan_jax.method.schedule import longest, segments
+from wgan_jax.method.stages import examples_before
 
 REPEATS = 7
 
@@ -28,7 +29,7 @@ class Speed(NamedTuple):
 
 
 def measure(config: ConfigDict, seconds: float = 1.0) -> Speed:
-    """Measures how fast the training batches of a config can be read.
+    """Measures how fast the training batches of a config's last stage can be read.
 
     Args:
       config: settings of a run.
@@ -37,15 +38,24 @@ def measure(config: ConfigDict, seconds: float = 1.0) -> Speed:
     Raises:
       UserError: if a setting is invalid, or the data cannot be read.
     """
-    gan = build(config)
+    whole = stages(config)
+    gan, batch_size, start, stop = whole[-1]
     source = data.load(config, "train", cache=config.data.cache)
-    run = batches.dataset(source, gan.schedule, seed=config.seed, batch_size=config.batch_size, steps=config.steps)
-    length = longest(config.steps, config.steps_per_dispatch, gan.schedule, ())
-    plan = list(segments(0, config.steps, length, gan.schedule, ()))
+    run = batches.dataset(
+        source,
+        gan.schedule,
+        seed=config.seed,
+        batch_size=batch_size,
+        steps=stop,
+        start=start,
+        position=examples_before(whole, start),
+    )
+    length = longest(stop, config.steps_per_dispatch, gan.schedule, (), start)
+    plan = list(segments(start, stop, length, gan.schedule, ()))
     stacked = batches.stack(run, plan, length)
     again_and_again = itertools.chain.from_iterable
     return Speed(
-        one_thread=_images_per_second(again_and_again(itertools.repeat(run)), gan.image_shape, seconds),
+        one_thread=_images_per_second(again_and_again(itertools.repeat(run[start:])), gan.image_shape, seconds),
         on_device=_images_per_second(
             again_and_again(batches.prefetch(stacked, jax.device_put) for _ in itertools.count()),
             gan.image_shape,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from wgan_jax.config import build
+from wgan_jax.config import stages
 from wgan_jax.cost import flops, hlo
 from wgan_jax.devices.mesh import AXIS, Parallel, check_shares
 from wgan_jax.errors import UserError
@@ -107,19 +107,20 @@ def lower(
 
 
 def report(config: ConfigDict, topology: str, batch_size: int | None = None) -> dict[str, Any]:
-    """Compiles the training step of a run for a slice. Returns its cost on each device, by name.
+    """Compiles the training step of a run's last stage for a slice. Returns its cost on each device, by name.
 
     Args:
       config: settings of the run.
       topology: name of the slice, such as `v5e:16x16`.
-      batch_size: number of real examples per critic update; `config.batch_size` if None.
+      batch_size: number of real examples per critic update; the stage's if None.
 
     Raises:
       UserError: if the slice is unknown, the compiler is missing, or the devices cannot share the batch.
     """
-    gan = build(config)
+    stage = stages(config)[-1]
+    gan = stage.gan
     chip, found = slice_devices(topology)
-    batch_size = config.batch_size if batch_size is None else batch_size
+    batch_size = stage.batch_size if batch_size is None else batch_size
     check_shares(batch_size, config.microbatches, len(found))
     devices = Parallel(tuple(sorted(found, key=lambda device: (device.process_index, device.id))))
 

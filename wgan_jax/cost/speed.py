@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wgan_jax.config import build
+from wgan_jax.config import stages
 from wgan_jax.cost import flops
 from wgan_jax.method.batch import batch_shapes
 from wgan_jax.method.state import init_state
@@ -20,7 +20,7 @@ MATMUL = 2048
 
 
 def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
-    """Times the training step of a config. Returns the measurements by name.
+    """Times the training step of a config's last stage. Returns the measurements by name.
 
     `milliseconds` is the median over the rounds; `milliseconds_min` and `milliseconds_max` are the smallest and the
     largest time. `gflop_needed` is counted by `flops.of_step` and `gflop_xla` by `xla_flops`. The rates are computed
@@ -30,10 +30,10 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
       config: settings of the run.
       rounds: number of steps that are timed. Each is preceded by a large matrix product, which is timed too.
     """
-    gan = build(config)
+    gan, batch_size, *_ = stages(config)[-1]
     state = init_state(gan, jax.random.key(config.seed))
     n_critic = config.n_critic
-    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch_shapes(gan, n_critic, config.batch_size))
+    batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch_shapes(gan, n_critic, batch_size))
     batch["image"] = jax.random.uniform(jax.random.key(1), batch["image"].shape, jnp.float32, -1, 1)
 
     began = time.perf_counter()
@@ -56,7 +56,7 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
         times.append(time.perf_counter() - began)
 
     seconds = statistics.median(times)
-    needed = flops.of_step(gan, config.batch_size, n_critic)
+    needed = flops.of_step(gan, batch_size, n_critic)
     ceiling = 2 * MATMUL**3 / statistics.median(ceilings)
     memory = step.memory_analysis()
     assert memory is not None  # every backend that compiles steps provides it
@@ -64,12 +64,12 @@ def benchmark(config: ConfigDict, rounds: int = 7) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "precision": config.precision,
         "matmul_precision": config.matmul_precision,
-        "batch_size": config.batch_size,
+        "batch_size": batch_size,
         "n_critic": n_critic,
         "milliseconds": 1e3 * seconds,
         "milliseconds_min": 1e3 * min(times),
         "milliseconds_max": 1e3 * max(times),
-        "images_per_second": n_critic * config.batch_size / seconds,
+        "images_per_second": n_critic * batch_size / seconds,
         "gflop_needed": needed / 1e9,
         "gflop_xla": xla_flops(config) / 1e9,
         "gflop_per_second": needed / seconds / 1e9,
@@ -93,11 +93,11 @@ def xla_flops(config: ConfigDict) -> float:
     XLA's cost analysis counts the body of a loop once. So the cost of a critic update is the difference between a step
     with two unrolled updates and a step with one.
     """
-    gan = build(config)
+    gan, batch_size, *_ = stages(config)[-1]
     state = init_state(gan, jax.random.key(0))
 
     def count(updates: int) -> float:
-        batch = batch_shapes(gan, updates, config.batch_size)
+        batch = batch_shapes(gan, updates, batch_size)
         compiled = jax.jit(make_train_step(gan, unroll=True)).lower(state, batch).compile()
         costs = compiled.cost_analysis()
         assert costs is not None

@@ -42,6 +42,8 @@ def dataset(
     seed: int,
     batch_size: int,
     steps: int,
+    start: int = 0,
+    position: int = 0,
     host: int = 0,
     hosts: int = 1,
 ) -> grain.MapDataset:
@@ -49,6 +51,9 @@ def dataset(
 
     The data are an endless run of epochs, each in an order of its own; every critic update takes the next
     `batch_size` examples, so a batch may begin in one epoch and end in the next.
+
+    A stage of a run that begins at iteration `start` goes on at `position`, the number of examples that the
+    iterations before it take; it has no batches before `start`.
 
     Of several hosts, each reads its own rows of the global batch and no others: B is `batch_size / hosts`, and the
     rows of all hosts, joined along B in their order, are the batch of one host.
@@ -61,8 +66,9 @@ def dataset(
     share = batch_size // hosts
 
     def batch(step: int) -> Examples:
-        updates, before = schedule.updates(step), schedule.updates_before(step)
-        index = order(len(source), seed, before * batch_size, (before + updates) * batch_size)
+        updates = schedule.updates(step)
+        first = position + batch_size * (schedule.updates_before(step) - schedule.updates_before(start))
+        index = order(len(source), seed, first, first + batch_size * updates)
         index = index.reshape(updates, hosts, share)[:, host].ravel()
         return {name: values.reshape(updates, share, *values.shape[1:]) for name, values in source.read(index).items()}
 

@@ -56,33 +56,40 @@ class Parallel:
     def _one(self) -> bool:
         return len(self.devices) == 1 and self.mode == "jit"
 
+    @property
+    def placement(self) -> Placement:
+        """The part of a batch that a device has, in a function that is compiled with `compile`."""
+        if self._one:
+            return WHOLE_BATCH
+        return Placement(
+            example_index=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
+            mean=lambda tree: jax.lax.pmean(tree, AXIS),
+        )
+
     @classmethod
-    def from_devices(cls, batch_size: int, *, microbatches: int = 1, mode: str = "jit") -> "Parallel":
-        """Returns all devices of all hosts, to share batches of this size.
+    def from_devices(cls, *batch_sizes: int, microbatches: int = 1, mode: str = "jit") -> "Parallel":
+        """Returns all devices of all hosts, to share batches of these sizes.
 
         Raises:
-          UserError: if they cannot share them evenly.
+          UserError: if they cannot share every batch evenly.
         """
         devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-        check_shares(batch_size, microbatches, len(devices))
+        for batch_size in batch_sizes:
+            check_shares(batch_size, microbatches, len(devices))
         return cls(tuple(devices), mode)
 
     def train_step(self, gan: Gan, *, microbatches: int = 1, unroll: bool = False) -> TrainStep:
         """Returns the pure step, to be compiled with `compile`."""
-        placement = WHOLE_BATCH
         if not self._one:
             gan = dataclasses.replace(gan, generator=_named(gan.generator), critic=_named(gan.critic))
-            placement = Placement(
-                example_index=lambda n: jax.lax.axis_index(AXIS) * n + jnp.arange(n),
-                mean=lambda tree: jax.lax.pmean(tree, AXIS),
-            )
-        return make_train_step(gan, placement=placement, microbatches=microbatches, unroll=unroll)
+        return make_train_step(gan, placement=self.placement, microbatches=microbatches, unroll=unroll)
 
     def compile(self, function: Callable[..., Any], examples: Sequence[int | None], donate: bool = False) -> Any:
         """Compiles a function for all devices; its results are on each of them.
 
         Args:
-          function: function of a state, a batch, and perhaps more, made of a step from `train_step`.
+          function: function of a state, a batch, and perhaps more, made of a step from `train_step`, or of your own
+            that averages by `placement`.
           examples: axis of the examples in each argument, or None for an argument that is the same on all devices.
           donate: whether the memory of the first argument is reused, so that the argument is lost.
         """
@@ -111,6 +118,11 @@ class Parallel:
         local = self.mesh.local_mesh
         apart = {name: x.reshape(*x.shape[:axis], local.size, -1, *x.shape[axis + 1 :]) for name, x in rows.items()}
         return jax.device_put(apart, NamedSharding(local, spec))
+
+    def spread(self, examples: Mapping[str, np.ndarray], axis: int = 0) -> Batch:
+        """Makes a global batch of examples that every host has: each device gets its own along `axis`."""
+        own = {name: np.split(x, hosts.count(), axis)[jax.process_index()] for name, x in examples.items()}
+        return self.place(own, axis)
 
     def replicate(self, state: TrainState) -> TrainState:
         """Copies the state to every device. All hosts must have the same one."""

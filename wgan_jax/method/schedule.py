@@ -60,11 +60,19 @@ def segments(
         start = stop
 
 
-def longest(steps: int, length: int, schedule: CriticSchedule, intervals: tuple[int, ...]) -> int:
-    """Returns the length of the longest of a whole run's `segments`; none is longer wherever the run resumes."""
-    bound, found = min(length, steps, *intervals), 0
-    for start, stop in segments(0, steps, length, schedule, intervals):
-        found = max(found, stop - start)
+def longest(steps: int, length: int, schedule: CriticSchedule, intervals: tuple[int, ...], start: int = 0) -> int:
+    """Returns the length of the longest of a whole run's `segments`; none is longer wherever the run resumes.
+
+    Args:
+      steps: the number of iterations, or the last one's successor in a stage that begins at `start`.
+      length: the most iterations of a segment.
+      schedule: the critic's.
+      intervals: whose multiples end a segment.
+      start: the first iteration.
+    """
+    bound, found = min(length, steps - start, *intervals), 0
+    for first, stop in segments(start, steps, length, schedule, intervals):
+        found = max(found, stop - first)
         if found == bound:
             break
     return found

@@ -23,11 +23,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from wgan_jax.config import build
+from wgan_jax.config import stages as stages_of
 from wgan_jax.errors import UserError, say
 from wgan_jax.files import PARTIAL, sync, there, write_atomically
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.player import Player
+from wgan_jax.method.stages import Stages, stage_after
 from wgan_jax.method.state import TrainState, init_state, named_arrays
 from wgan_jax.run import seal
 from wgan_jax.run.seal import METADATA, RECORD, SEAL, Damaged
@@ -220,8 +221,13 @@ def _refuse_obstacle(path: Path) -> None:
         raise UserError(f"{path} is in the way, and no checkpoint of this run: move it elsewhere, and start again")
 
 
-def load(workdir: Path, step: int, gan: Gan) -> TrainState:
+def load(workdir: Path, step: int, gan: Gan | Stages) -> TrainState:
     """Returns the state of one checkpoint, on this process's first device.
+
+    Args:
+      workdir: the run's folder.
+      step: the checkpoint's.
+      gan: what the run trains, or its stages, of which the checkpoint has the arrays of one: see `stage_after`.
 
     Raises:
       Damaged: if it cannot be read, or differs from what was written.
@@ -231,7 +237,7 @@ def load(workdir: Path, step: int, gan: Gan) -> TrainState:
     path = folder(workdir) / str(step)
     with seal.held(path):
         try:
-            return _load(path.absolute(), gan)
+            return _load(path.absolute(), gan if isinstance(gan, Gan) else stage_after(gan, step).gan)
         except (Damaged, UserError, MemoryError, jax.errors.JaxRuntimeError):
             raise  # neither a full memory nor a missing device says anything of the checkpoint
         except Exception as error:  # what a disk and the libraries make of damage
@@ -257,7 +263,7 @@ def _load(path: Path, gan: Gan) -> TrainState:
     return state
 
 
-def seal_what_is_whole(workdir: Path, gan: Gan) -> None:
+def seal_what_is_whole(workdir: Path, gan: Gan | Stages) -> None:
     """Seals the checkpoints that have lost their seal, or never had one, and are whole."""
     for step in steps(workdir):
         path = folder(workdir) / str(step)
@@ -269,7 +275,7 @@ def seal_what_is_whole(workdir: Path, gan: Gan) -> None:
             seal.write_seal(path)
 
 
-def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = say) -> tuple[int, TrainState] | None:
+def newest(workdir: Path, gan: Gan | Stages, warn: Callable[[str], None] = say) -> tuple[int, TrainState] | None:
     """Returns the step and state of the newest checkpoint that is whole; None if there is none at all.
 
     Raises:
@@ -278,7 +284,7 @@ def newest(workdir: Path, gan: Gan, warn: Callable[[str], None] = say) -> tuple[
     return _first_whole(workdir, gan, lambda: steps(workdir), warn)
 
 
-def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = say) -> tuple[int, TrainState]:
+def best(workdir: Path, gan: Gan | Stages, metric: str, warn: Callable[[str], None] = say) -> tuple[int, TrainState]:
     """Returns the step and state of the checkpoint that is best by a metric, and whole.
 
     Raises:
@@ -297,7 +303,7 @@ def best(workdir: Path, gan: Gan, metric: str, warn: Callable[[str], None] = say
 
 
 def _first_whole(
-    workdir: Path, gan: Gan, order: Callable[[], list[int]], warn: Callable[[str], None]
+    workdir: Path, gan: Gan | Stages, order: Callable[[], list[int]], warn: Callable[[str], None]
 ) -> tuple[int, TrainState] | None:
     damaged: dict[int, str] = {}
     ahead = order()
@@ -348,24 +354,26 @@ def set_aside(workdir: Path, beyond: int) -> None:
             path.rename(place)
 
 
-def restore(workdir: str | Path, step: int | str = "latest") -> tuple[Gan, TrainState]:
+def restore(workdir: str | Path, step: int | str = "latest", stages: Stages | None = None) -> tuple[Gan, TrainState]:
     """Returns the GAN and a state of the run in `workdir`, which may be under way in another process.
 
     Args:
       workdir: the run's folder.
       step: "latest", the newest whole checkpoint; "best" by the run's `config.report.best`; or the step of one.
+      stages: the run's, if they are not those of its config.
 
     Raises:
       UserError: if there is no run, no such checkpoint, or none that is whole.
     """
     workdir = Path(workdir)
     config = read_config(workdir)
-    gan = build(config)
-    return gan, choose(workdir, gan, step, config.report.best)[1]
+    stages = stages or stages_of(config)
+    done, state = choose(workdir, stages, step, config.report.best)
+    return stage_after(stages, done).gan, state
 
 
 def choose(
-    workdir: Path, gan: Gan, step: int | str, metric: str, warn: Callable[[str], None] = say
+    workdir: Path, gan: Gan | Stages, step: int | str, metric: str, warn: Callable[[str], None] = say
 ) -> tuple[int, TrainState]:
     """Returns the step and state of the checkpoint that `step` names: a number, "latest", or "best" by a metric.
 

@@ -1,8 +1,9 @@
 """The training loop: batches in, states through, records and pictures out."""
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import data
+from wgan_jax.config.settings import digest
 from wgan_jax.data import batches
 from wgan_jax.devices import hosts, mesh
 from wgan_jax.devices.mesh import Parallel
@@ -18,150 +20,135 @@ from wgan_jax.method.batch import Batch
 from wgan_jax.method.constraints import Metrics
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.schedule import Segment, longest, segments
+from wgan_jax.method.stages import Stage, Stages, examples_before, grow
 from wgan_jax.method.state import TrainState, finite
 from wgan_jax.method.step import repeat
-from wgan_jax.metrics import transport
-from wgan_jax.metrics.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
-from wgan_jax.report.events import Events
-from wgan_jax.report.gallery import draw_samples
-from wgan_jax.report.progress import Progress
-from wgan_jax.report.records import Record, Records
+from wgan_jax.metrics.evaluators import Context, Evaluator, Result, due, intervals, measure, numbers
+from wgan_jax.report.records import Record
+from wgan_jax.report.reports import Reports
 from wgan_jax.run.checkpointer import Checkpointer
 from wgan_jax.run.interrupt import Interrupt
 
 Dispatch = Callable[[TrainState, Batch, Segment], tuple[TrainState, Metrics]]
 
 
-def run(
-    config: ConfigDict,
-    workdir: Path,
-    gan: Gan,
-    devices: Parallel,
-    state: TrainState,
-    train_data: data.Source,
-    held_out: data.Source,
-    checkpointer: Checkpointer,
-    interrupt: Interrupt,
-) -> TrainState:
-    """Trains from `state` on until `config.steps` iterations are done, or until it is interrupted; saves the end.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a run works with."""
+
+    config: ConfigDict
+    stages: Stages
+    devices: Parallel
+    train_data: data.Source
+    held_out: data.Source
+    evaluators: Sequence[Evaluator]
+    reports: Reports
+    checkpointer: Checkpointer
+    interrupt: Interrupt
+
+
+def run(job: Job, state: TrainState) -> TrainState:
+    """Trains from `state` on until the last stage is done, or until the run is interrupted; saves the end.
+
+    All hosts of a run do the same, each with reports, checkpoints and measures of its own.
 
     Raises:
       DivergedError: if the run diverges; the checkpoints before that are kept.
     """
-    start, report = int(state.step), config.report
-    plan, stream, dispatch = prepare(config, gan, devices, start, train_data)
-    estimate = jax.jit(make_estimate(gan))
-    fixed = {"training_estimate": fixed_set(train_data), "held_out_estimate": fixed_set(held_out)}
-    points = held_out.read(data.fixed_subset(held_out, FIXED_IMAGES if report.wasserstein_exact else 0))["image"]
-    fakes = jax.jit(make_fakes(gan, len(points)))
-    sample_key = jax.random.key(config.seed)
-
-    with (
-        Records(workdir, start) as log,
-        Events(workdir, start) as events,
-        Progress(start, config.steps) as progress,
-    ):
-
-        def write(measured: Measured, estimates: Metrics, fake: jax.Array | None) -> Record:
-            segment, record = measured.segment, Record()
-            for record in measured.records():
-                if record["step"] == segment.stop:
-                    record |= {name: float(value) for name, value in estimates.items()}
-                    if fake is not None:
-                        record["wasserstein_exact"] = transport.wasserstein(np.asarray(fake), points)
-                    check_numbers(record)
-                log.write(record)
-            if estimates:
-                events.write(record)
-                events.flush()
-            updates = gan.schedule.updates_before(segment.stop) - gan.schedule.updates_before(segment.start)
-            name = gan.game.estimate_name
-            progress.update(segment.stop, config.batch_size * updates, name, record[name])
-            return record
-
+    start, counter = int(state.step), itertools.count()
+    with job.reports:
         if start == 0:
-            draw_samples(workdir, gan, state, sample_key, 0, held_out)
-        state = devices.replicate(state)
-        previous: tuple[Measured, Metrics, jax.Array | None] | None = None
-        for number, (segment, batch) in enumerate(zip(plan, progress.waiting(stream), strict=True)):
-            state, metrics = dispatch(state, batch, segment)
-            here, step = mesh.local(state), segment.stop
-            last = step == config.steps or interrupt.stops(number)
-            reported, saved = step % report.every == 0, last or step % report.checkpoint_every == 0
-            estimates = {name: estimate(here, examples) for name, examples in fixed.items()} if reported else {}
-            fake = fakes(here) if reported and report.wasserstein_exact else None
-            measured = Measured(segment, metrics, finite(here) if reported or saved else {})
-            # Only now, with the next iterations under way, wait for the numbers of the last ones.
-            if previous:
-                write(*previous)
-            previous = (measured, estimates, fake)
-            if step % report.samples_every == 0:
-                draw_samples(workdir, gan, here, sample_key, step, held_out)
-            if saved:
-                record = write(*previous)
-                previous = None
-                log.flush()
-                checkpointer.save(step, devices.shares(state), record)
-            if last:
-                break
-    return here
+            job.reports.picture(job.stages[0].gan, state, 0)
+        for stage in job.stages:
+            if stage.stop > start:
+                state, ends = _train(job, stage, _entering(job, stage, state), counter)
+                if ends:
+                    break
+    return state
 
 
-def assist(
-    config: ConfigDict,
-    gan: Gan,
-    devices: Parallel,
-    state: TrainState,
-    train_data: data.Source,
-    checkpointer: Checkpointer,
-    interrupt: Interrupt,
-) -> TrainState:
-    """Does what `run` is to the other hosts: they compute, and save their share of each checkpoint.
+def _entering(job: Job, stage: Stage, state: TrainState) -> TrainState:
+    """Returns the state with the arrays of a stage, whose first iteration may be the next one."""
+    if stage.start == 0 or int(state.step) > stage.start:
+        return state
+    return hosts.from_first(grow(state, stage.gan), digest(job.config))
 
-    Raises:
-      DivergedError: if the run diverges.
+
+def _train(job: Job, stage: Stage, state: TrainState, counter: Iterator[int]) -> tuple[TrainState, bool]:
+    """Does the iterations of a stage from `state` on; `counter` numbers the run's segments.
+
+    Returns the state after them, on this host's first device, and whether the run ends there.
     """
-    plan, stream, dispatch = prepare(config, gan, devices, int(state.step), train_data)
-    state, report = devices.replicate(state), config.report
+    report, reports = job.config.report, job.reports
+    plan, stream, dispatch = prepare(job, stage, int(state.step))
+    measures = due(
+        job.evaluators,
+        Context(config=job.config, gan=stage.gan, train=job.train_data, held_out=job.held_out, devices=job.devices),
+    )
+    state = job.devices.replicate(state)
     previous: Measured | None = None
-    for number, (segment, batch) in enumerate(zip(plan, stream, strict=True)):
+    for segment, batch in zip(plan, reports.waiting(stream), strict=True):
         state, metrics = dispatch(state, batch, segment)
-        step = segment.stop
-        last = step == config.steps or interrupt.stops(number)
-        reported, saved = step % report.every == 0, last or step % report.checkpoint_every == 0
+        here, step = mesh.local(state), segment.stop
+        ends = step == job.stages[-1].stop or job.interrupt.stops(next(counter))
+        reported, saved = step % report.every == 0, ends or step % report.checkpoint_every == 0
+        all_finite = finite(here) if reported or saved else {}
+        measured = Measured(segment, metrics, measure(measures, step, state), all_finite)
+        # Only now, with the next iterations under way, wait for the numbers of the last ones.
         if previous:
-            previous.check()
-        previous = Measured(segment, metrics, finite(mesh.local(state)) if reported or saved else {})
+            _write(job, stage, previous)
+        previous = measured
+        if step % report.samples_every == 0:
+            reports.picture(stage.gan, here, step)
         if saved:
-            previous.check()
+            record = _write(job, stage, previous)
             previous = None
-            checkpointer.save(step, devices.shares(state))
-        if last:
+            reports.flush()
+            job.checkpointer.save(step, job.devices.shares(state), record)
+        if ends:
             break
-    return mesh.local(state)
+    if previous:
+        _write(job, stage, previous)
+    return here, ends
 
 
-def prepare(
-    config: ConfigDict, gan: Gan, devices: Parallel, start: int, train_data: data.Source
-) -> tuple[list[Segment], Iterator[Batch], Dispatch]:
-    """The segments of a run from `start` on, the batch of each on its way to the devices, and what to do with it."""
-    report = config.report
-    intervals = (report.every, report.samples_every, report.checkpoint_every)
-    length = longest(config.steps, config.steps_per_dispatch, gan.schedule, intervals)
-    plan = list(segments(start, config.steps, length, gan.schedule, intervals))
+def _write(job: Job, stage: Stage, measured: "Measured") -> Record:
+    """Reports a segment's iterations; returns the last one's record."""
+    start, stop = measured.segment
+    for record in measured.records():
+        job.reports.write(record)
+    if measured.results or stop % job.config.report.every == 0:
+        job.reports.highlight(record)
+    images = examples_before(job.stages, stop) - examples_before(job.stages, start)
+    name = stage.gan.game.estimate_name
+    job.reports.progress(stop, images, name, record[name])
+    return record
+
+
+def prepare(job: Job, stage: Stage, start: int) -> tuple[list[Segment], Iterator[Batch], Dispatch]:
+    """Returns the segments of a stage from iteration `start` on, the batch of each, and what to do with it.
+
+    The batches are on their way to the devices.
+    """
+    config, schedule, report = job.config, stage.gan.schedule, job.config.report
+    ends = (report.every, report.samples_every, report.checkpoint_every, *intervals(job.evaluators, config))
+    length = longest(stage.stop, config.steps_per_dispatch, schedule, ends, stage.start)
+    plan = list(segments(start, stage.stop, length, schedule, ends))
     per_step = batches.dataset(
-        train_data,
-        gan.schedule,
+        job.train_data,
+        schedule,
         seed=config.seed,
-        batch_size=config.batch_size,
-        steps=config.steps,
+        batch_size=stage.batch_size,
+        steps=stage.stop,
+        start=stage.start,
+        position=examples_before(job.stages, stage.start),
         host=jax.process_index(),
         hosts=hosts.count(),
     )
     # [K, n_critic, B, …]
-    stream = batches.prefetch(batches.stack(per_step, plan, length), lambda rows: devices.place(rows, axis=2))
-    dispatch = make_careful_dispatch if config.debug.nans else make_dispatch
-    return plan, stream, dispatch(gan, devices, config.microbatches)
+    stream = batches.prefetch(batches.stack(per_step, plan, length), lambda rows: job.devices.place(rows, axis=2))
+    make = make_careful_dispatch if config.debug.nans else make_dispatch
+    return plan, stream, make(stage.gan, job.devices, config.microbatches)
 
 
 def make_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dispatch:
@@ -212,11 +199,13 @@ class Measured(NamedTuple):
     segment: Segment
     metrics: Metrics
     """Each `[K]`, of which the segment's iterations are the first."""
+    results: dict[str, Result]
+    """What was measured of the state after them: see `evaluators.measure`."""
     finite: dict[str, jax.Array]
-    """Of the state after them, where it is reported or saved: see `state.finite`."""
+    """Of that state, where it is reported or saved: see `state.finite`."""
 
     def records(self) -> Iterator[Record]:
-        """The metrics of one iteration after another.
+        """The metrics of one iteration after another; those of the last with what was measured after it.
 
         Raises:
           DivergedError: at the first number that is not finite, and at the end if one of the state's is not: such a
@@ -226,12 +215,11 @@ class Measured(NamedTuple):
         for i, step in enumerate(range(self.segment.start + 1, self.segment.stop + 1)):
             record: Record = {"step": step} | {name: float(value[i]) for name, value in values.items()}
             check_numbers(record)
+            if step == self.segment.stop:
+                for name, result in self.results.items():
+                    record |= numbers(name, result)
+                    check_numbers(record)
             yield record
         for name, good in jax.device_get(self.finite).items():
             if not good:
                 raise DivergedError(f"{name} is not finite at iteration {self.segment.stop}: the run has diverged")
-
-    def check(self) -> None:
-        """Raises as `records` does."""
-        for _ in self.records():
-            pass

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 from jax.tree_util import keystr
 
-from wgan_jax.config import build
+from wgan_jax.config import stages
 from wgan_jax.config.settings import to_json
 from wgan_jax.errors import UserError, say
 from wgan_jax.method.gan import Gan
@@ -41,7 +41,7 @@ def begin(gan: Gan, key: jax.Array, workdir: Path, step: str, optimizer: bool) -
     config = read_config(workdir)
     if not checkpoint.steps(workdir):
         raise UserError(f"--init_from={workdir}: no checkpoint is there yet; wait for its first one")
-    number, theirs = checkpoint.choose(workdir, build(config), step, config.report.best, warn=say)
+    number, theirs = checkpoint.choose(workdir, stages(config), step, config.report.best, warn=say)
     names = NETWORKS + (OPTIMIZERS if optimizer else ())
     state = _with_arrays(init_state(gan, key), theirs, names, f"--init_from={workdir}")
     settings = hashlib.sha256(to_json(config).encode()).hexdigest()

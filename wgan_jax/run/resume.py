@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from wgan_jax.config.optimizers import learning_rate
 from wgan_jax.config.settings import to_json
 from wgan_jax.errors import UserError, say
-from wgan_jax.method.gan import Gan
+from wgan_jax.method.stages import Stages
 from wgan_jax.method.state import TrainState, init_state
 from wgan_jax.run import checkpoint, differences, identity, origin
 from wgan_jax.run.identity import Identity, Origin
@@ -68,18 +68,19 @@ class Run:
             identity.refuse_foreign(workdir)
         self.identity = dataclasses.replace(known, data=fingerprint) if known else Identity(fingerprint)
 
-    def state(self, gan: Gan) -> TrainState:
+    def state(self, stages: Stages) -> TrainState:
         """Returns the state to go on from: a checkpoint's, or the first one.
 
         Raises:
           UserError: if `config.steps` cannot be reached from it, or only by a jump of a learning rate.
         """
-        found = checkpoint.newest(self.workdir, gan, warn=say)
+        found = checkpoint.newest(self.workdir, stages, warn=say)
         if found:
             done, state = found
             if self.before is not None:
                 check_steps(self.before, self.config, done, self.options.reschedule)
             return state
+        gan = stages[0].gan
         key, options, known = jax.random.key(self.config.seed), self.options, self.identity.origin
         self.new_origin = bool(known or options.init_from)
         if known and (not options.init_from or _same_origin(known, options)):

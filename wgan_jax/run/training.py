@@ -2,24 +2,28 @@
 
 import shlex
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import data
-from wgan_jax.config import build
+from wgan_jax.config import check
+from wgan_jax.config import stages as stages_of
 from wgan_jax.config.settings import digest
 from wgan_jax.devices import hosts
 from wgan_jax.devices.mesh import Parallel
 from wgan_jax.errors import UserError, clear_errors
 from wgan_jax.files import disk_errors
-from wgan_jax.method.gan import Gan
+from wgan_jax.method.stages import Stages, check_stages, stage_after
 from wgan_jax.method.state import TrainState, init_state
+from wgan_jax.metrics.evaluators import EVALUATORS, Evaluator
 from wgan_jax.report.gallery import draw_plots
 from wgan_jax.report.records import Records
+from wgan_jax.report.reports import Files, Reports
 from wgan_jax.run import checkpoint, loop
 from wgan_jax.run.checkpointer import Checkpointer
 from wgan_jax.run.interrupt import Interrupt
@@ -32,21 +36,30 @@ def train(
     workdir: Path,
     interrupt: Interrupt | None = None,
     options: Options | None = None,
+    *,
+    stages: Stages | None = None,
+    evaluators: Sequence[Evaluator] = EVALUATORS,
 ) -> TrainState:
     """Trains until `config.steps` iterations are done, from the newest whole checkpoint if there is one.
+
+    Args:
+      config: the settings.
+      workdir: the run's folder.
+      interrupt: asks the run to stop; one that never does if None.
+      options: what else a command asks for.
+      stages: what each iteration trains, from 0 to `config.steps`; the config's if None.
+      evaluators: what is measured while the run goes on.
 
     Raises:
       UserError: for every mistake that the user can mend.
     """
-    gan = build(config)
+    check(config)
+    stages = stages_of(config) if stages is None else stages
+    check_stages(stages, config.steps)
     find = config.debug.nans
     with _clear_errors(workdir), hosts.lost_hosts(), jax.debug_nans(find), jax.debug_infs(find):
-        devices = Parallel.from_devices(config.batch_size, microbatches=config.microbatches, mode=config.parallel.mode)
         interrupt = interrupt or Interrupt(shared=hosts.count() > 1)
-        if hosts.is_first():
-            start, state = _lead(config, workdir, gan, devices, interrupt, options or Options())
-        else:
-            start, state = _assist(config, workdir, gan, devices, interrupt)
+        start, state = _go(config, workdir, stages, evaluators, interrupt, options or Options())
     pictures = f"pictures in {workdir / 'samples'} and {workdir / 'plots'}, all else in {workdir}"
     step = int(state.step)
     if start == config.steps:
@@ -58,51 +71,81 @@ def train(
     return state
 
 
-def _lead(
-    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt, options: Options
+def _go(
+    config: ConfigDict,
+    workdir: Path,
+    stages: Stages,
+    evaluators: Sequence[Evaluator],
+    interrupt: Interrupt,
+    options: Options,
 ) -> tuple[int, TrainState]:
-    """Does the whole run, or the first host's part: all files but the others' shares of checkpoints.
+    """Does this host's part of a run: the first host has the folder, and the others write their shares of checkpoints.
 
-    Returns the iteration that it began after, and the state at its end.
+    Returns the iteration that the run began after, and the state at its end.
     """
+    first, report = hosts.is_first(), config.report
+    sizes = {stage.batch_size for stage in stages}
+    devices = Parallel.from_devices(*sizes, microbatches=config.microbatches, mode=config.parallel.mode)
     held_out = data.load(config, "held_out")
     train_data = data.load(config, "train", cache=config.data.cache, processes=hosts.count())
-    with claimed(workdir), disk_errors(workdir):
-        run = Run(workdir, config, data.fingerprint(train_data, held_out), options)
-        first = run.state(gan)
-        start = int(first.step)
-        state = hosts.from_first(first, digest(config))
-        run.record(start)
-        checkpoint.set_aside(workdir, beyond=start)
-        checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
-        checkpoint.seal_what_is_whole(workdir, gan)
-        with Checkpointer(workdir, config.report.checkpoints, config.report.best) as checkpointer:
-            if 0 < start < config.steps:
-                print(f"resuming {workdir} after iteration {start:,}", flush=True)
+    with _owned(workdir) if first else nullcontext():
+        run = Run(workdir, config, data.fingerprint(train_data, held_out), options) if first else None
+        state = _shared(run.state(stages) if run else None, config, stages)
+        start = int(state.step)
+        if run:
+            _prepare_folder(run, stages, start)
+        with Checkpointer(workdir, report.checkpoints, report.best) as checkpointer:
             # With this checkpoint the run needs the other one no more; several hosts need it until their first one.
-            if run.new_origin and hosts.count() == 1:
-                checkpointer.save(start, first)
+            if run and run.new_origin and hosts.count() == 1:
+                checkpointer.save(start, state)
+            key = jax.random.key(config.seed)
+            reports = Files(workdir, start, config.steps, key=key, real=held_out) if first else Reports()
             if start < config.steps:
-                state = loop.run(config, workdir, gan, devices, state, train_data, held_out, checkpointer, interrupt)
-            else:
-                Records(workdir, start).close()  # says what of them is damaged
+                job = loop.Job(
+                    config=config,
+                    stages=stages,
+                    devices=devices,
+                    train_data=train_data,
+                    held_out=held_out,
+                    evaluators=evaluators,
+                    reports=reports,
+                    checkpointer=checkpointer,
+                    interrupt=interrupt,
+                )
+                state = loop.run(job, state)
         hosts.wait_for_all("saved")
-        draw_plots(workdir, gan.game.estimate_name)  # of a finished run too: it may have been killed before they were
+        if first:  # of a finished run too: it may have been killed before they were
+            draw_plots(workdir, stages[-1].gan.game.estimate_name)
     return start, state
 
 
-def _assist(
-    config: ConfigDict, workdir: Path, gan: Gan, devices: Parallel, interrupt: Interrupt
-) -> tuple[int, TrainState]:
-    """The part of the other hosts; returns what `_lead` returns."""
-    train_data = data.load(config, "train", cache=config.data.cache, processes=hosts.count())
-    state = hosts.from_first(init_state(gan, jax.random.key(config.seed)), digest(config))
-    start = int(state.step)
-    with Checkpointer(workdir) as checkpointer:
-        if start < config.steps:
-            state = loop.assist(config, gan, devices, state, train_data, checkpointer, interrupt)
-    hosts.wait_for_all("saved")
-    return start, state
+@contextmanager
+def _owned(workdir: Path) -> Iterator[None]:
+    """Makes the folder this process's own, and disk errors in it clear ones."""
+    with claimed(workdir), disk_errors(workdir):
+        yield
+
+
+def _prepare_folder(run: Run, stages: Stages, start: int) -> None:
+    """Makes a run's folder ready for the iterations after `start`, now that all is checked."""
+    workdir, config = run.workdir, run.config
+    run.record(start)
+    checkpoint.set_aside(workdir, beyond=start)
+    checkpoint.refuse_obstacles(workdir, start, config.steps, config.report.checkpoint_every)
+    checkpoint.seal_what_is_whole(workdir, stages)
+    if start == config.steps:
+        Records(workdir, start).close()  # says what of them is damaged
+    elif start:
+        print(f"resuming {workdir} after iteration {start:,}", flush=True)
+
+
+def _shared(state: TrainState | None, config: ConfigDict, stages: Stages) -> TrainState:
+    """Returns the first host's state on every host; the other hosts give None."""
+    settings = digest(config)
+    step = int(hosts.from_first(np.int32(0 if state is None else state.step), settings))
+    if state is None:
+        state = init_state(stage_after(stages, step).gan, jax.random.key(config.seed))
+    return hosts.from_first(state, settings)
 
 
 @contextmanager

@@ -1,0 +1,213 @@
+"""What is measured of a state: the rows of one table, for the training loop and for `python -m wgan_jax.evaluate`.
+
+A measure of your own is one more row, `train(config, workdir, evaluators=(*EVALUATORS, row))`. It is made once, from a
+`Context`, and called at every state that is measured:
+
+    def brightness(context):
+        fakes = jax.jit(make_fakes(context.gan, 64))
+        return lambda state: jnp.mean(fakes(state))
+
+    Evaluator("brightness", every=lambda config: config.report.every, collective=False, measure=brightness)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from wgan_jax.data import Examples, Source, fixed_subset
+from wgan_jax.devices import hosts, mesh
+from wgan_jax.devices.mesh import Parallel
+from wgan_jax.method.batch import to_range
+from wgan_jax.method.gan import Gan
+from wgan_jax.method.sampling import sample
+from wgan_jax.method.state import TrainState
+from wgan_jax.metrics import quality, transport
+from wgan_jax.metrics.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
+
+SAMPLES = 1_000
+"""Samples that are classified."""
+EXAMPLES = 5_000
+"""Examples of a split, at most: from these of training the classifier learns, and on those held out it is tried."""
+NEIGHBOURS = 500
+"""Samples, and held-out examples, whose nearest neighbours are taken."""
+
+Result = Any
+"""A number, on a device or not; several of them by name; or a function without arguments that returns either.
+
+The training loop asks for the numbers, and calls the function, only when its next iterations are under way.
+"""
+Measure = Callable[[TrainState], Result]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Context:
+    """What a measure is made from."""
+
+    config: ConfigDict
+    gan: Gan
+    train: Source
+    held_out: Source
+    devices: Parallel
+    ema: bool = True
+    """Draw `samples` from the generator's average, not from the generator itself."""
+    seed: int = 0
+    """Seed of the latents of `samples`."""
+    _drawn: tuple[TrainState, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
+
+    @functools.cached_property
+    def estimate(self) -> Callable[[TrainState, Examples], jax.Array]:
+        """The compiled `make_estimate`."""
+        return jax.jit(make_estimate(self.gan))
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The classes of `samples`, in turn; None if the GAN has none."""
+        return np.arange(SAMPLES) % self.gan.num_classes if self.gan.num_classes else None
+
+    def samples(self, state: TrainState) -> np.ndarray:
+        """Returns `SAMPLES` samples of a state, drawn once for all measures."""
+        if self._drawn is None or self._drawn[0] is not state:
+            key = jax.random.key(self.seed)
+            images = sample(self.gan, state, key, SAMPLES, label=self.labels, ema=self.ema)
+            self._drawn = state, np.asarray(images)
+        return self._drawn[1]
+
+
+class Evaluator(NamedTuple):
+    """One row: something that is measured of a state."""
+
+    name: str
+    """The name of its number in records; one that measures several names them itself."""
+    every: Callable[[ConfigDict], int]
+    """From a run's settings, the iterations from one measurement to the next; 0 leaves it to `evaluate`."""
+    collective: bool
+    """All hosts measure together, and the state is on all devices; otherwise the first host measures on one device."""
+    measure: Callable[[Context], Measure | None]
+    """Makes the measure; None where there is nothing to measure."""
+
+
+def _estimate(context: Context, source: Source) -> Measure:
+    examples = fixed_set(source)
+    return lambda state: context.estimate(state, examples)
+
+
+def _wasserstein_exact(context: Context) -> Measure | None:
+    if not context.config.report.wasserstein_exact:
+        return None
+    points = _some(context.held_out, FIXED_IMAGES)["image"]
+    fakes = jax.jit(make_fakes(context.gan, len(points)))
+
+    def measure(state: TrainState) -> Result:
+        fake = fakes(state)
+        return lambda: transport.wasserstein(np.asarray(fake), points)
+
+    return measure
+
+
+def _nearest_neighbours(context: Context, *, of_training: bool) -> Measure:
+    num = min(NEIGHBOURS, len(context.held_out), len(context.train))
+
+    def measure(state: TrainState) -> float:
+        real = to_range(_some(context.held_out, num)["image"])
+        others = to_range(_some(context.train, num)["image"]) if of_training else context.samples(state)[:num]
+        return quality.nearest_neighbour_accuracy(others, real)
+
+    return measure
+
+
+def _class_counts(context: Context) -> Measure | None:
+    if context.config.data.name != "digits":
+        return None
+
+    def measure(state: TrainState) -> Result:
+        examples = context.train.read(np.arange(len(context.train)))
+        counts = quality.class_counts(context.samples(state), examples["image"], examples["label"])
+        return counts.tolist()
+
+    return measure
+
+
+def _class_agreement(context: Context) -> Measure | None:
+    label = context.labels
+    if label is None:
+        return None
+
+    def measure(state: TrainState) -> Result:
+        known, unseen = (_some(source, EXAMPLES) for source in (context.train, context.held_out))
+        predicted, expected = (
+            quality.classify(images, to_range(known["image"]), known["label"])
+            for images in (context.samples(state), to_range(unseen["image"]))
+        )
+        return {
+            "class_agreement": float(np.mean(predicted == label)),
+            "real_class_agreement": float(np.mean(expected == unseen["label"])),
+        }
+
+    return measure
+
+
+def _some(source: Source, num: int) -> Examples:
+    return source.read(fixed_subset(source, num))
+
+
+def _with_reports(config: ConfigDict) -> int:
+    return config.report.every
+
+
+def _never(config: ConfigDict) -> int:
+    del config
+    return 0
+
+
+EVALUATORS = (
+    Evaluator("training_estimate", _with_reports, False, lambda context: _estimate(context, context.train)),
+    Evaluator("held_out_estimate", _with_reports, False, lambda context: _estimate(context, context.held_out)),
+    Evaluator("wasserstein_exact", _with_reports, False, _wasserstein_exact),
+    Evaluator("nearest_neighbour_accuracy", _never, False, lambda c: _nearest_neighbours(c, of_training=False)),
+    Evaluator("real_nearest_neighbour_accuracy", _never, False, lambda c: _nearest_neighbours(c, of_training=True)),
+    Evaluator("class_counts", _never, False, _class_counts),
+    Evaluator("class_agreement", _never, False, _class_agreement),
+)
+"""All that this library measures. The first three are in a run's records too."""
+
+
+class Due(NamedTuple):
+    """A measure that this host takes part in while a run goes on."""
+
+    name: str
+    every: int
+    collective: bool
+    measure: Measure
+
+
+def due(evaluators: Iterable[Evaluator], context: Context) -> list[Due]:
+    """Makes the measures of a run that this host takes part in."""
+    found = []
+    for row in evaluators:
+        every = row.every(context.config)
+        if every and (row.collective or hosts.is_first()) and (measure := row.measure(context)):
+            found.append(Due(row.name, every, row.collective, measure))
+    return found
+
+
+def intervals(evaluators: Iterable[Evaluator], config: ConfigDict) -> tuple[int, ...]:
+    """Returns after how many iterations something is measured: the same on all hosts."""
+    return tuple({every for row in evaluators if (every := row.every(config))})
+
+
+def measure(measures: Iterable[Due], step: int, state: TrainState) -> dict[str, Result]:
+    """Begins the measurements after `step` iterations, without waiting for them; the state is on all devices."""
+    now = [row for row in measures if step % row.every == 0]
+    return {row.name: row.measure(state if row.collective else mesh.local(state)) for row in now}
+
+
+def numbers(name: str, result: Result) -> dict[str, Any]:
+    """Waits for what a measure gave; returns its numbers by name, as JSON can hold them."""
+    result = result() if callable(result) else result
+    values = result if isinstance(result, dict) else {name: result}
+    return {key: x.item() if isinstance(x, jax.Array | np.ndarray | np.generic) else x for key, x in values.items()}
