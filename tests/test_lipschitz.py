@@ -6,6 +6,8 @@ import pytest
 from wgan_jax import clip_weights, gradient_penalty
 from wgan_jax.method import lipschitz
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SHAPES = [(5, 3), (5, 4, 3), (5, 4, 4, 2), (5, 2, 3, 2, 2)]
 
 

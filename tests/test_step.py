@@ -19,6 +19,8 @@ from wgan_jax.method.step import repeat
 
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 N_CRITIC, BATCH, LATENT, WIDTH = 5, 6, 3, 7
 SHAPE = (2, 2, 1)
 PENALTY, RATE = 10.0, 1e-2
@@ -337,6 +339,7 @@ def assert_same_bits(a, b):
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
 
 
+@pytest.mark.usefixtures("full_compilation")
 @pytest.mark.parametrize("kind", ["gradient_penalty", "clip"])
 def test_iterations_per_dispatch_do_not_change_a_bit(kind):
     config = tiny_config(constraint__kind=kind, batch_size=16, critic__width=64, generator__width=64)
@@ -344,7 +347,7 @@ def test_iterations_per_dispatch_do_not_change_a_bit(kind):
     data = batches.dataset(digits.load("train"), CriticSchedule(2), seed=0, batch_size=16, steps=12)
     train_steps = jax.jit(repeat(wgan_jax.make_train_step(gan)))
     results = []
-    for length in (1, 4, 5):
+    for length in (1, 5):
         state, losses = wgan_jax.init_state(gan, jax.random.key(0)), []
         stacked = batches.stack(data, [(i, min(i + length, 12)) for i in range(0, 12, length)], length)
         for i in range(len(stacked)):
