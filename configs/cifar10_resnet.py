@@ -29,15 +29,13 @@ ones here.
 
 from ml_collections import ConfigDict
 
-from wgan_jax.config import default
-from wgan_jax.errors import UserError
+from wgan_jax.config import default, one_of
 
 CLASSES = ("none", "auxiliary", "projection")
 
 
 def get_config(classes: str = "none") -> ConfigDict:
-    if classes not in CLASSES:
-        raise UserError(f"{classes!r}: must be one of {', '.join(CLASSES)}")
+    one_of(classes, CLASSES)
     c = default()
     c.steps = 100_000  # gan_cifar_resnet.py: ITERS
     c.batch_size = 64  # gan_cifar_resnet.py: BATCH_SIZE

@@ -26,15 +26,13 @@ critic's warm-up as in WGAN's code (arXiv 1701.07875). Classes are learned as in
 
 from ml_collections import ConfigDict
 
-from wgan_jax.config import default
-from wgan_jax.errors import UserError
+from wgan_jax.config import default, one_of
 
 VARIANTS = ("penalty", "clip", "auxiliary", "projection")
 
 
 def get_config(variant: str = "penalty") -> ConfigDict:
-    if variant not in VARIANTS:
-        raise UserError(f"{variant!r}: must be one of {', '.join(VARIANTS)}")
+    one_of(variant, VARIANTS)
     c = default()
     c.steps = 5_000
     c.steps_per_dispatch = 20

@@ -16,17 +16,15 @@ mode each. The moving average of the generator is sampled; `--config.ema_decay=0
 
 from ml_collections import ConfigDict
 
-from wgan_jax.config import default
-from wgan_jax.errors import UserError
+from wgan_jax.config import default, one_of
 
 DATA = ("8gaussians", "25gaussians", "swissroll")
 CONSTRAINTS = ("penalty", "clip")
 
 
 def get_config(choice: str = "8gaussians,penalty") -> ConfigDict:
-    data, _, constraint = choice.partition(",")
-    if data not in DATA or constraint not in CONSTRAINTS:
-        raise UserError(f"{choice!r}: must be one of {', '.join(DATA)}, a comma, and one of {', '.join(CONSTRAINTS)}")
+    one_of(choice, [f"{data},{constraint}" for data in DATA for constraint in CONSTRAINTS])
+    data, constraint = choice.split(",")
     c = default()
     c.steps = 5_000
     c.batch_size = 256

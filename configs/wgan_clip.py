@@ -23,15 +23,13 @@ On other data: `--config.data.name=tfds:cifar10 --config.data.size=32`.
 
 from ml_collections import ConfigDict
 
-from wgan_jax.config import default
-from wgan_jax.errors import UserError
+from wgan_jax.config import default, one_of
 
 NETWORKS = ("dcgan", "dcgan_no_norm", "poor", "mlp")
 
 
 def get_config(networks: str = "dcgan") -> ConfigDict:
-    if networks not in NETWORKS:
-        raise UserError(f"{networks!r}: must be one of {', '.join(NETWORKS)}")
+    one_of(networks, NETWORKS)
     c = default()
     c.steps = 200_000  # WGAN-GP's gan_64x64.py: ITERS; the paper gives none
     c.batch_size = 64  # arXiv 1701.07875, Algorithm 1: m

@@ -381,7 +381,7 @@ def _(_, monkeypatch, __):
 
 def write_samples(out, images, **changes):
     """Checks where samples are to go, and writes them there, as the command does."""
-    sample.check(out, wgan_jax.build(tiny_config(**changes)), len(images))
+    media.check(out, wgan_jax.build(tiny_config(**changes)), len(images), "--num=4")
     media.write(out, images, None)
     assert out.exists()
 
@@ -432,7 +432,7 @@ def _(tmp_path, monkeypatch, _):
 @case("draw fewer at once, each time with another --seed")
 def _(tmp_path, monkeypatch, _):
     begin(tmp_path / "run", 4)
-    monkeypatch.setattr(sample, "available", lambda: 1000)
+    monkeypatch.setattr(media, "available", lambda: 1000)
     message = told(call_sample, monkeypatch, tmp_path / "run", tmp_path / "a.npz", num=2)
     parts = [call_sample(monkeypatch, tmp_path / "run", tmp_path / "a.npz", num=1, seed=seed) for seed in (0, 1)]
     assert (parts[0]["image"] != parts[1]["image"]).any()

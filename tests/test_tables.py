@@ -171,13 +171,13 @@ def test_a_medium_is_a_row(tmp_path, monkeypatch):
     assert np.loadtxt(tmp_path / "w" / "samples" / "0000001.txt").shape == (3, 5)
     gan = wgan_jax.build(tiny_config(data__name="series", data__size=0, data__channels=5))
     examples = np.asarray(wgan_jax.sample(gan, state, jax.random.key(0), 2))
-    media.check_ending(tmp_path / "a.txt", gan.image_shape)
+    media.check(tmp_path / "a.txt", gan, 2, "--num=2")
     media.write(tmp_path / "a.txt", examples, None)
     np.testing.assert_allclose(np.loadtxt(tmp_path / "a.txt"), examples)
     with pytest.raises(UserError, match=r"a\.png: must end in \.txt, to hold series"):
-        media.check_ending(tmp_path / "a.png", gan.image_shape)
+        media.check(tmp_path / "a.png", gan, 2, "--num=2")
     with pytest.raises(UserError, match=r"must end in \.npz, to hold arrays"):
-        media.check_ending(tmp_path / "a.png", (7,))
+        media.check(tmp_path / "a.png", dataclasses.replace(gan, image_shape=(7,)), 2, "--num=2")
 
 
 def test_rows_name_what_there_is():

@@ -12,34 +12,15 @@ python -m wgan_jax.sample --workdir=runs/digits_auxiliary --by_class --num=8  # 
 Without these flags its classes are drawn, each as likely; an .npz holds them as `label`.
 """
 
-import math
-from pathlib import Path
-
 import jax
 import numpy as np
 from absl import flags
 
 from wgan_jax import cli
-from wgan_jax.data.memory import available
 from wgan_jax.errors import UserError
-from wgan_jax.method.gan import Gan
 from wgan_jax.method.sampling import FRAMES, classes, generate, latents, walks
 from wgan_jax.report import media
 from wgan_jax.run.checkpoint import restore
-
-
-def check(out: Path, gan: Gan, num: int) -> None:
-    """Raises `UserError` before anything is drawn if `num` examples fit neither `out` nor the memory."""
-    media.check_ending(out, gan.image_shape)
-    if out.is_dir():
-        raise UserError(f"--out={out}: is a folder; give the name of a file in it")
-    # Latents and examples in float32, in chunks and joined.
-    needed, free = 2 * 4 * num * (math.prod(gan.image_shape) + gan.latent_dim), available()
-    if needed > free:
-        raise UserError(
-            f"--num={flags.FLAGS.num}: {num:,} examples need {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} "
-            "are free; draw fewer at once, each time with another --seed"
-        )
 
 
 def main() -> None:
@@ -48,7 +29,7 @@ def main() -> None:
     if f.by_class and (not gan.num_classes or f.label is not None):
         raise UserError("--by_class: needs a run with classes, and no --label")
     num = f.num * gan.num_classes if f.by_class else f.num
-    check(f.out, gan, num * FRAMES if f.interpolate else num)
+    media.check(f.out, gan, num * FRAMES if f.interpolate else num, f"--num={f.num}")
     key, columns = jax.random.key(f.seed), f.num if f.by_class else None
     label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
     if f.by_class:

@@ -2,6 +2,6 @@
 
 from wgan_jax.config.build import build, stages
 from wgan_jax.config.check import check
-from wgan_jax.config.settings import default
+from wgan_jax.config.settings import default, one_of
 
-__all__ = ["build", "check", "default", "stages"]
+__all__ = ["build", "check", "default", "one_of", "stages"]

@@ -5,10 +5,12 @@ A config file starts from `default()` and changes what it must.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from wgan_jax.errors import UserError
 
 
 def default() -> ConfigDict:
@@ -108,6 +110,16 @@ def _player(activation: str) -> ConfigDict:
     c.optimizer.eps = 1e-8  # adam and rmsprop: outside the root; rmsprop_tf: inside it (TensorFlow: 1e-10)
     c.optimizer.weight_decay = 0.0  # decoupled, as in AdamW
     return c
+
+
+def one_of(argument: str, known: Sequence[str]) -> None:
+    """Checks the argument of a config file, as in `--config=configs/digits.py:clip`.
+
+    Raises:
+      UserError: if it is none of the arguments that the file knows.
+    """
+    if argument not in known:
+        raise UserError(f"{argument!r}: must be one of {', '.join(known)}")
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Kinds of examples, such as images: one row of a table for each. A row says how examples are drawn and written."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.data import Source
+from wgan_jax.data.memory import available
 from wgan_jax.errors import UserError
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.sampling import sample
@@ -100,18 +102,37 @@ def medium(image_shape: tuple[int, ...]) -> tuple[str, Medium]:
     return next(((name, row) for name, row in MEDIA.items() if row.fits(image_shape)), ("arrays", ARRAYS))
 
 
-def check_ending(out: Path, image_shape: tuple[int, ...]) -> None:
-    """Raises `UserError` if examples of this shape cannot be written to a file whose name ends like this."""
-    name, row = medium(image_shape)
+def check(out: Path, gan: Gan, num: int, wanted: str) -> None:
+    """Checks that `num` examples of a GAN fit a file and the memory, before any is drawn.
+
+    Args:
+      out: the file.
+      gan: what makes the examples.
+      num: number of examples.
+      wanted: what the user asked for, for the message, such as `--num=64`.
+
+    Raises:
+      UserError: if the file's ending does not suit the examples, it is a folder, or the memory is too small.
+    """
+    name, row = medium(gan.image_shape)
     if out.suffix not in row.writers:
         raise UserError(f"--out={out}: must end in {' or '.join(row.writers)}, to hold {name}")
+    if out.is_dir():
+        raise UserError(f"--out={out}: is a folder; give the name of a file in it")
+    # Latents and examples in float32, in chunks and joined.
+    needed, free = 2 * 4 * num * (math.prod(gan.image_shape) + gan.latent_dim), available()
+    if needed > free:
+        raise UserError(
+            f"{wanted}: {num:,} examples need {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} are free; draw "
+            "fewer at once, each time with another --seed"
+        )
 
 
 def write(out: Path, examples: np.ndarray, label: np.ndarray | None, columns: int | None = None) -> None:
     """Writes examples to a file, in the form that its ending says.
 
     Args:
-      out: the file; see `check_ending`.
+      out: the file; see `check`.
       examples: `[N, *image_shape]`.
       label: their classes `[N]`, if they have any.
       columns: number of columns in a picture; None for a square.
