@@ -1,4 +1,4 @@
-"""Runs the project's commands, as processes as a user does, or within this one, which takes no start-up."""
+"""Runs the project's commands: anew as a user does, as forks without the import, or here without a process."""
 
 import contextlib
 import io
@@ -13,6 +13,8 @@ from unittest import mock
 from absl import app, flags
 
 import wgan_jax.run.loop  # noqa: F401  libraries that it imports define flags, which must stay
+
+from .forks import Fork
 
 app.define_help_flags()  # --help, which absl defines but once in a process
 
@@ -46,7 +48,20 @@ def train_command(workdir: Path, *args: str, config: str = "digits.py") -> list[
     return command("train", f"--config={ROOT / 'configs' / config}", f"--workdir={workdir}", *TINY, *args)
 
 
+def start(command: list[str], cwd: Path = ROOT) -> Fork:
+    """Starts `python -m …` as a fork."""
+    return Fork(*command[2:], cwd=cwd, env=environment())
+
+
 def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
+    """Runs `python -m …` as a fork, to its end."""
+    process = start(command, cwd)
+    out, err = process.communicate(timeout)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def run_anew(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
+    """Runs any command as a new process, to its end."""
     env = environment()
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False)
 

@@ -1,8 +1,16 @@
 """Settings and small GANs that the tests share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # All processes of a session, also the commands that tests start, share what they compile.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="wgan_jax-compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import numpy as np
@@ -46,17 +54,15 @@ def x64():
         yield
 
 
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """Lets the runs of a file that are the same share their compiled programs."""
-    from jax._src import compilation_cache
-
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("compiled")), 0.0), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+@pytest.fixture
+def quick_compilation():
+    """Programs compiled without optimizations: the same numbers but for rounding, in half of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def full_compilation(quick_compilation):
+    """All optimizations, in a file where the others do without."""
+    jax.config.update("jax_disable_most_optimizations", False)

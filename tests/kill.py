@@ -16,7 +16,7 @@ import numpy as np
 from wgan_jax import restore
 from wgan_jax.report import records
 
-from .commands import environment, run, train_command
+from .commands import environment, run_anew, train_command
 
 LONG = ["--config.steps=2000", "--config.report.checkpoint_every=40", "--config.report.samples_every=200"]
 
@@ -44,7 +44,7 @@ def differences(whole: Path, killed: Path) -> list[str]:
 def kill_again_and_again(folder: Path, kills: int, seed: int) -> list[str]:
     """Kills a run `kills` times and then lets it finish. Returns its differences from an undisturbed run."""
     chance = random.Random(seed)
-    done = run(train_command(folder / "whole", *LONG))
+    done = run_anew(train_command(folder / "whole", *LONG))
     assert done.returncode == 0, done.stderr
     args = train_command(folder / "killed", *LONG)
     # Most of these moments are during the start or the first checkpoints. Some are near the end of the run.
@@ -58,7 +58,7 @@ def kill_again_and_again(folder: Path, kills: int, seed: int) -> list[str]:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()
-    done = run(args)
+    done = run_anew(args)
     assert done.returncode == 0, done.stderr
     return differences(folder / "whole", folder / "killed")
 

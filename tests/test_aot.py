@@ -10,7 +10,7 @@ from wgan_jax.config import build
 from wgan_jax.cost import flops, hlo, slices
 from wgan_jax.devices.mesh import Parallel
 
-from .commands import ROOT, command, run
+from .commands import ROOT, command, run, run_anew
 from .conftest import tiny_config
 from .test_commands import assert_one_line
 
@@ -84,7 +84,7 @@ def reports(config):
     """Of one device and of sixteen, with 64 examples on each."""
     for topology, devices in (("v5e:1x1", 1), ("v5e:4x4", 16)):
         size = f"--global-batch={64 * devices}"
-        done = run(command("aot", f"--config={config}", f"--topology={topology}", size, "--json"), timeout=1_200)
+        done = run_anew(command("aot", f"--config={config}", f"--topology={topology}", size, "--json"), timeout=1_200)
         assert done.returncode == 0, done.stderr
         yield json.loads(done.stdout)
 

@@ -1,6 +1,7 @@
 """Damage of every kind to every file of a checkpoint, and checkpoints that belong to something else."""
 
 import errno
+import gc
 import json
 import pathlib
 import shutil
@@ -19,6 +20,18 @@ from wgan_jax.run.checkpointer import Checkpointer
 
 from .conftest import tiny_config
 from .test_step import assert_same_bits
+
+pytestmark = [
+    pytest.mark.usefixtures("quick_compilation"),
+    # Orbax leaves coroutines behind where it meets damage.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_behind():
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +112,6 @@ def test_damage_to_any_file_is_found_and_the_one_before_used(kind, workdir, gan,
 
 
 # tensorstore drops the coroutines of a read that has failed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_without_a_seal_the_digests_of_the_arrays_find_damage(kind, workdir, gan, states):
     (workdir / "checkpoints" / "12" / seal.SEAL).unlink()
@@ -121,7 +133,6 @@ def flip(path, rng):
     return lambda: path.write_bytes(before)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("flips", [40, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_found(flips, sealed, workdir, gan, states):

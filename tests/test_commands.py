@@ -1,4 +1,4 @@
-"""Every command, run as a process on a tiny config."""
+"""Every command on a tiny config: trained and read by processes as a user has them, else within this one."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from wgan_jax.report import records
 from wgan_jax.run.training import train
 from wgan_jax.run.workdir import LOCK
 
-from .commands import ROOT, command, environment, run, run_here, train_command
+from .commands import ROOT, command, environment, run_anew, run_here, train_command
 from .conftest import tiny_config
 from .tensorboard_records import scalars
 
@@ -31,7 +31,7 @@ def pixels(path):
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "digits"
-    done = run(train_command(workdir))
+    done = run_anew(train_command(workdir))
     assert done.returncode == 0, done.stderr
     return workdir, done
 
@@ -82,7 +82,7 @@ def test_tensorboard_events_hold_the_reported_metrics(digits_run):
 def test_a_finished_run_says_so(digits_run):
     workdir, _ = digits_run
     before = (workdir / "metrics.jsonl").read_bytes()
-    done = run(train_command(workdir))
+    done = run_here(train_command(workdir))
     assert done.returncode == 0
     assert "finished already: all 12 iterations are done" in done.stdout
     assert (workdir / "metrics.jsonl").read_bytes() == before
@@ -90,18 +90,19 @@ def test_a_finished_run_says_so(digits_run):
 
 def test_another_config_on_the_same_workdir_is_refused(digits_run):
     workdir, _ = digits_run
-    done = run(train_command(workdir, "--config.batch_size=16", "--config.critic.width=9"))
+    done = run_here(train_command(workdir, "--config.batch_size=16", "--config.critic.width=9"))
     assert_one_line(done, "config.batch_size: 8 there, 16 here", "config.critic.width: 8 there, 9 here")
 
 
-def test_sample_writes_pictures_arrays_and_walks(digits_run, tmp_path):
+def test_sample_writes_pictures_arrays_and_walks(digits_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     workdir, _ = digits_run
     for args in (
         ["--num=9", "--out=a.png"],
         ["--num=5", "--out=deep/b.npz"],
         ["--interpolate", "--num=2", "--out=c.npz"],
     ):
-        done = run(command("sample", f"--workdir={workdir}", *args), cwd=tmp_path)
+        done = run_here(command("sample", f"--workdir={workdir}", *args))
         assert done.returncode == 0, done.stderr
     picture = pixels(tmp_path / "a.png")
     assert picture.shape[0] == picture.shape[1]
@@ -117,7 +118,7 @@ def test_sample_writes_pictures_arrays_and_walks(digits_run, tmp_path):
 
 def test_evaluate_measures(digits_run):
     workdir, _ = digits_run
-    done = run(command("evaluate", f"--workdir={workdir}", "--json"))
+    done = run_here(command("evaluate", f"--workdir={workdir}", "--json"))
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["step"] == 12
@@ -126,22 +127,34 @@ def test_evaluate_measures(digits_run):
     assert 0.4 < result["real_nearest_neighbour_accuracy"] < 0.6
 
 
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "toy"
+    done = run_here(train_command(workdir, config="toy.py:8gaussians,clip"))
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_toy_runs_draw_the_critics_landscape(toy_run):
+    picture = pixels(toy_run / "samples" / "0000012.png")
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    assert "clipped_fraction" in records.read(toy_run)[-1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["swissroll,penalty", "25gaussians,clip"])
-def test_toy_runs_draw_the_critics_landscape(choice, tmp_path):
-    done = run(train_command(tmp_path / "run", config=f"toy.py:{choice}"))
+def test_every_toy_draws_the_critics_landscape(choice, tmp_path):
+    done = run_here(train_command(tmp_path / "run", config=f"toy.py:{choice}"))
     assert done.returncode == 0, done.stderr
     picture = pixels(tmp_path / "run" / "samples" / "0000012.png")
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
-    assert "clipped_fraction" in records.read(tmp_path / "run")[-1] or "penalty" in choice
 
 
-def test_toy_runs_log_the_exact_distance_beside_the_estimate(tmp_path):
+def test_toy_runs_log_the_exact_distance_beside_the_estimate(toy_run):
     """Of the held-out estimate's own points: so the estimate is at most that times the critic's Lipschitz constant."""
-    done = run(train_command(tmp_path / "run", config="toy.py:8gaussians,clip"))
-    assert done.returncode == 0, done.stderr
-    history = records.read(tmp_path / "run")
+    history = records.read(toy_run)
     assert [record["step"] for record in history if "wasserstein_exact" in record] == [4, 8, 12]
-    gan, state = wgan_jax.restore(tmp_path / "run")
+    gan, state = wgan_jax.restore(toy_run)
     z = wgan_jax.draws.held_out_latents(state.key, 12, np.arange(512), gan.latent_dim)
     fake = np.asarray(gan.generator.apply(state.generator.variables, z))
     held_out = toy.load("8gaussians", "held_out")
@@ -155,7 +168,7 @@ def test_toy_runs_log_the_exact_distance_beside_the_estimate(tmp_path):
 
 def test_warm_up_and_clipping_through_the_command(tmp_path):
     args = ["--config.warmup.n_critic=6", "--config.warmup.steps=2", "--config.warmup.every=5", "--config.steps=6"]
-    done = run(train_command(tmp_path / "run", *args, config="digits.py:clip"))
+    done = run_here(train_command(tmp_path / "run", *args, config="digits.py:clip"))
     assert done.returncode == 0, done.stderr
     assert [record["step"] for record in records.read(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
 
@@ -235,7 +248,8 @@ def test_a_users_mistake_is_one_line_and_code_2(args, words, tmp_path, monkeypat
 
 
 def test_a_users_mistake_in_a_process_of_its_own(tmp_path):
-    assert_one_line(run(command("train", CONFIG, "--workdir=w", "--config.steps=0"), cwd=tmp_path), "config.steps = 0")
+    done = run_anew(command("train", CONFIG, "--workdir=w", "--config.steps=0"), cwd=tmp_path)
+    assert_one_line(done, "config.steps = 0")
 
 
 @pytest.mark.parametrize("name", ["train", "aot", "benchmark"])
@@ -289,28 +303,33 @@ def test_another_thing_in_the_place_of_a_runs_file(place, tmp_path):
     assert "\n" not in str(error.value)
 
 
+REFUSALS = [
+    (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 3600000000 bytes."), "raise config"),
+    (MemoryError(), "not enough memory"),
+    (PermissionError(errno.EACCES, "Permission denied", "/pictures/a"), "/pictures/a: Permission denied; "),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    (RuntimeError("Unable to initialize backend 'cuda': none\nhere"), "backend 'cuda': none; here; JAX_PLATFORMS"),
+]
+PLACES = [
+    "data.load",
+    "run.resume.init_state",
+    "run.loop.run",
+    "devices.mesh.Parallel.from_devices",
+    "run.training.draw_plots",
+]
+
+
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("place", "error", "words"),
     [
-        (MemoryError(), "not enough memory"),
-        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 3600000000 bytes."), "raise config"),
-        (PermissionError(errno.EACCES, "Permission denied", "/pictures/a"), "/pictures/a: Permission denied; "),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (RuntimeError("Unable to initialize backend 'cuda': none\nhere"), "backend 'cuda': none; here; JAX_PLATFORMS"),
+        # Every refusal in one place, and one in every place; all in all takes a minute.
+        pytest.param(place, *refusal, marks=[] if place == PLACES[0] or refusal == REFUSALS[0] else pytest.mark.slow)
+        for place in PLACES
+        for refusal in REFUSALS
     ],
     ids=lambda value: str(value)[:30],
 )
-@pytest.mark.parametrize(
-    "place",
-    [
-        "run.resume.init_state",
-        "data.load",
-        "run.loop.run",
-        "devices.mesh.Parallel.from_devices",
-        "run.training.draw_plots",
-    ],
-)
-def test_what_a_machine_refuses_is_one_line_wherever_training_is(error, words, place, tmp_path, monkeypatch):
+def test_what_a_machine_refuses_is_one_line_wherever_training_is(place, error, words, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise error
 

@@ -22,9 +22,11 @@ from wgan_jax.networks.layers import ClassHead, Norm, of_class
 from wgan_jax.run import differences
 from wgan_jax.run.training import train
 
-from .commands import ROOT, command, run
+from .commands import ROOT, command, run, run_here
 from .conftest import tiny_config
 from .test_commands import pixels
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(2)
 BATCH = 8
@@ -311,10 +313,11 @@ def test_a_run_and_what_is_made_of_it(tmp_path):
     assert 0 <= result["class_agreement"] < 0.5
     assert result["real_class_agreement"] > 0.97
 
-    done = run(command("sample", f"--workdir={workdir}", "--by_class", "--num=3", "--out=all.npz"), cwd=tmp_path)
+    out = tmp_path / "all.npz"
+    done = run_here(command("sample", f"--workdir={workdir}", "--by_class", "--num=3", f"--out={out}"))
     assert done.returncode == 0, done.stderr
     gan, state = wgan_jax.restore(workdir)
-    with np.load(tmp_path / "all.npz") as arrays:
+    with np.load(out) as arrays:
         assert arrays["label"].tolist() == [label for label in range(10) for _ in range(3)]
         expected = wgan_jax.sample(gan, state, jax.random.key(0), 30, label=arrays["label"])
         np.testing.assert_array_equal(arrays["image"], expected)

@@ -29,6 +29,8 @@ from wgan_jax.networks.convolution import (
 
 from .commands import ROOT
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIGS = ROOT / "configs"
 
 
@@ -312,6 +314,7 @@ def test_examples_stay_on_their_device():
     env = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     done = subprocess.run([sys.executable, "-c", SHARDED], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

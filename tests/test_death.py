@@ -2,14 +2,13 @@
 
 import shutil
 import signal
-import subprocess
 import sys
 
 import pytest
 
 from wgan_jax.run import checkpoint
 
-from .commands import ROOT, environment, run, train_command
+from .commands import run, train_command
 from .kill import differences
 
 ARGS = ["--config.report.checkpoints=1"]
@@ -23,16 +22,9 @@ def whole(tmp_path_factory):
     return workdir
 
 
-def die(workdir, point, when, count):
-    args = train_command(workdir, *ARGS)[3:]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.die", point, when, str(count), *args],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def die(workdir, point, when, count, *args):
+    args = train_command(workdir, *ARGS, *args)[3:]
+    done = run([sys.executable, "-m", "tests.die", point, when, str(count), *args])
     assert done.returncode == -signal.SIGKILL, (point, when, count, done.returncode, done.stderr)
 
 

@@ -24,6 +24,8 @@ from wgan_jax.networks import resnet
 
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 N_CRITIC, BATCH, SHAPE, RATE = 5, 32, (4, 4, 1), 0.02
 KEY = jax.random.key(0)
 

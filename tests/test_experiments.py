@@ -27,7 +27,9 @@ from wgan_jax.experiments import (
 from wgan_jax.method import constraints, draws
 from wgan_jax.metrics import transport
 
-from .commands import command, run
+from .commands import command, run_here
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def finite_numbers(values):
@@ -62,19 +64,10 @@ NUMBERS = {
 }
 
 
-@pytest.fixture
-def quick_compilation():
-    """Compiling costs more than running does here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+QUICK = {value_surfaces, gradient_norms}
+"""`weights` is below, through its command; the others compile more: together they would take minutes."""
 
 
-QUICK = {value_surfaces, gradient_norms, weights}
-"""The others compile more: together they would take minutes."""
-
-
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     "module",
     [pytest.param(module, marks=[] if module in QUICK else pytest.mark.slow) for module in TINY],
@@ -105,13 +98,13 @@ def test_numbers_that_json_has_not_become_null():
 
 def test_the_command(tmp_path):
     args = ["--width=8", "--depth=2", "--steps=2", "--batch_size=8"]
-    done = run(command("experiments.weights", f"--workdir={tmp_path / 'out'}", *args))
+    done = run_here(command("experiments.weights", f"--workdir={tmp_path / 'out'}", *args))
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "out" / "weights.json").read_text())
     assert (document["settings"]["width"], document["settings"]["bound"]) == (8, 0.1)
     assert done.stdout.strip().splitlines()[-1] == document["sentence"]
     assert (tmp_path / "out" / "weights.png").is_file()
-    bad = run(command("experiments.weights", f"--workdir={tmp_path / 'bad'}", "--width=0"))
+    bad = run_here(command("experiments.weights", f"--workdir={tmp_path / 'bad'}", "--width=0"))
     assert bad.returncode == 2
     assert bad.stderr.strip() == "error: --width=0: must be positive"
 

@@ -11,7 +11,7 @@ from wgan_jax.data import folders, memory
 from wgan_jax.data.images import Form, UnreadableError, decode
 from wgan_jax.report import records
 
-from .commands import ROOT, TINY, command, run
+from .commands import ROOT, TINY, command, run_here
 from .conftest import tiny_config
 from .test_commands import assert_one_line
 
@@ -283,10 +283,11 @@ def train_command(folder, workdir, *args):
     return command("train", config, f"--workdir={workdir}", *TINY, *small, *args)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_a_run_on_a_folder(odd_folder, tmp_path):
     damaged(odd_folder / "15.PNG", odd_folder / "15.PNG")
     args = ["--config.steps=4", "--config.data.unreadable_fraction=0.2", "--config.data.cache=never"]
-    done = run(train_command(odd_folder, tmp_path / "run", *args))
+    done = run_here(train_command(odd_folder, tmp_path / "run", *args))
     assert done.returncode == 0, done.stderr
     assert "15.PNG" in done.stderr
     assert {"training_estimate", "held_out_estimate"} < set(records.read(tmp_path / "run")[-1])
@@ -312,5 +313,5 @@ def make_empty(folder):
 )
 def test_a_folder_that_cannot_be_is_one_line_and_code_2(odd_folder, tmp_path, change, words):
     change(odd_folder)
-    assert_one_line(run(train_command(odd_folder, tmp_path / "w")), *words)
+    assert_one_line(run_here(train_command(odd_folder, tmp_path / "w")), *words)
     assert not (tmp_path / "w").exists()

@@ -18,6 +18,8 @@ from .commands import run, train_command
 from .conftest import tiny_config
 from .test_death import die
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def plant(workdir, outside):
     """Puts files, folders and links of somebody else's in every place of a run."""

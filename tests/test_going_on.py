@@ -25,7 +25,7 @@ from . import kill
 from .conftest import tiny_config
 from .runs import DIGITS, begin, go_on
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 LINEAR = {"critic__optimizer__schedule": "linear", "critic__optimizer__learning_rate": 0.5}
 

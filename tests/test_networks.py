@@ -9,6 +9,8 @@ from jax import lax
 from wgan_jax.networks import dcgan, mlp, resnet
 from wgan_jax.networks.layers import ACTIVATIONS, NORMS, Norm, fan_uniform
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 
 

@@ -12,6 +12,8 @@ from wgan_jax.method import constraints
 
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ITERATIONS, N_CRITIC, STEPS = 12, 5, 10
 
 PAPERS = {

@@ -142,9 +142,8 @@ def assert_as_near_as_one_device_to_itself(found, kinds):
 
 
 def test_eight_devices_come_as_far_from_one_as_that_from_itself(tmp_path):
-    kinds = ("parts:2", "order:1")
-    found = distances(tmp_path, ["digits"], ("jit:8", *kinds))["digits"]
-    assert_as_near_as_one_device_to_itself(found, kinds)
+    found = distances(tmp_path, ["digits"], ("jit:8", "order:1"))["digits"]
+    assert_as_near_as_one_device_to_itself(found, ["order:1"])
 
 
 @pytest.mark.slow
@@ -172,6 +171,7 @@ def test_microbatches_are_every_mth_example_and_their_mean_is_the_whole():
         np.testing.assert_allclose(means, 5.5)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_microbatches_change_nothing_but_the_order_of_a_sum():
     gan = wgan_jax.build(tiny_config(generator__batch_multiple=2))
     state = wgan_jax.init_state(gan, jax.random.key(0))
@@ -304,7 +304,7 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
             np.testing.assert_allclose(value, there[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-ENDLESS = ["--config.steps=1000000", "--config.report.checkpoint_every=200", "--config.report.samples_every=1000000"]
+ENDLESS = ["--config.steps=1000000", "--config.report.checkpoint_every=20", "--config.report.samples_every=1000000"]
 
 
 def wait_for_a_checkpoint(workdir, processes):
@@ -314,7 +314,7 @@ def wait_for_a_checkpoint(workdir, processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_one_host_asked_to_stop_stops_all(number, tmp_path):
     processes = start_hosts(tmp_path, *ENDLESS)
     wait_for_a_checkpoint(tmp_path, processes)

@@ -20,6 +20,8 @@ from wgan_jax.metrics.estimate import make_estimate
 
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EVERY_BYTE = np.arange(256, dtype=np.uint8)
 
 

@@ -19,6 +19,8 @@ from .commands import ROOT, environment
 from .conftest import tiny_config
 from .test_step import assert_same_bits
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def claim(workdir, config):
     workdir.mkdir(exist_ok=True)
@@ -45,7 +47,8 @@ def test_reading_never_takes_pruning_for_damage(reads, tmp_path, capsys):
     """A process saves without a pause and keeps one; each read gets a whole state, and nobody speaks of damage."""
     gan = claim(tmp_path, tiny_config())
     state = wgan_jax.init_state(gan, jax.random.key(0))
-    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(tmp_path)], env=environment(), cwd=ROOT)
+    env = environment() | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # as here
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, str(tmp_path)], env=env, cwd=ROOT)
     try:
         while not checkpoint.steps(tmp_path):
             assert trainer.poll() is None

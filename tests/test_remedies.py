@@ -42,7 +42,7 @@ from .commands import ROOT
 from .conftest import tiny_config
 from .runs import DIGITS, begin, go_on
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 REMEDY = re.compile(r"--[a-z{]|config\.[a-z{]|python -m|pip install|elsewhere|(; |as in: )\{\}$")
 """What makes a message one that names a flag, a setting or a command, a thing to move, or a remedy that is put in."""

@@ -18,6 +18,8 @@ from wgan_jax.run.checkpointer import Checkpointer
 from .commands import ROOT
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(5)
 
 

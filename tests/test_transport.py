@@ -10,6 +10,8 @@ import scipy.stats
 
 from wgan_jax.metrics import transport
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def gaussian_distance(mean: float, sigma: float) -> float:
     """W₁ between N(0, 1) and N(mean, sigma²) on the line: E|mean + (sigma − 1)·Z|, a folded normal's mean."""

@@ -156,7 +156,7 @@ def main(out: str, variants: str, modes: str, *address: str) -> None:
                 results[f"{variant}|{mode}|{name}"] = value
             if mode == "jit:8":
                 results[f"{variant}|{mode}|exchanged"] = np.array(json.dumps(exchanged(variant, devices)))
-        if modes.startswith("jit:1"):
+        if modes.startswith("jit:1") and VARIANTS[variant]()[1] > 1:
             for name, value in walk(variant, mesh.Parallel(tuple(jax.devices()[:1])), microbatches=1).items():
                 results[f"{variant}|whole|{name}"] = value
     if hosts.is_first():

@@ -1,20 +1,20 @@
-"""Trains a GAN, and goes on with a run that was interrupted.
+"""Trains a GAN, or goes on with a run that was interrupted.
 
     python -m wgan_jax.train --config=configs/digits.py --workdir=runs/digits [--config.steps=5000 …]
 
 A run's folder holds `config.json`, `run.json` (its data, versions and devices), `metrics.jsonl` (a line per generator
-iteration), `tensorboard/`, `checkpoints/`, `samples/` (from the same latents through training) and `plots/`. SIGTERM
-and Ctrl-C end the iteration under way, save, and exit with code 143 or 130, which a finished run never does; the same
-command goes on from there.
+iteration), `tensorboard/`, `checkpoints/`, `samples/` (from the same latents throughout) and `plots/`. After SIGTERM or
+Ctrl-C a run finishes the current iteration, saves, and exits with code 143 or 130, which a finished run never does. The
+same command goes on from there.
 
-With a larger `--config.steps` a run goes on to more iterations, and settings that do not change what is computed
-(`report`, `debug`, `parallel`, `microbatches`, `steps_per_dispatch`, where the data lie) may be others at each start.
-For anything else, a new run begins with the networks of another:
+With a larger `--config.steps` a run goes on to more iterations. Settings that do not change what is computed (`report`,
+`debug`, `parallel`, `microbatches`, `steps_per_dispatch`, the place of the data) may differ at each start. For anything
+else, begin a new run with the networks of another:
 
     python -m wgan_jax.train --config=… --workdir=runs/new --init_from=runs/digits [--step=N|best|latest]
 
-All devices share each batch. On several hosts the same command runs on each: on Cloud TPU and under Slurm they find
-each other; elsewhere add `--coordinator_address=HOST:PORT --num_processes=N --process_id=I`.
+Every device gets an equal part of each batch. On several hosts, run the same command on each. On Cloud TPU and under
+Slurm they find each other; elsewhere add `--coordinator_address=HOST:PORT --num_processes=N --process_id=I`.
 """
 
 import sys
@@ -38,7 +38,7 @@ def main() -> None:
         reschedule=f.reschedule,
         allow_other_data=f.allow_other_data,
     )
-    build(f.config)  # a mistake in the settings is told before the other hosts are looked for
+    build(f.config)  # find a mistake in the settings before waiting for other hosts
     hosts.initialize(f.coordinator_address, f.num_processes, f.process_id)
     with Interrupt(shared=hosts.count() > 1) as interrupt, hosts.leaving_no_host_behind():
         state = train(f.config, f.workdir, interrupt, options)

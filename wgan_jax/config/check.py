@@ -119,7 +119,7 @@ def _nearest_key(key: str, known: list[str]) -> str:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises `UserError` at the first setting that cannot be, or that nothing reads, naming key, value and remedy."""
+    """Checks every setting. Raises `UserError` for the first that is invalid or unread, with key, value and remedy."""
     _check_each(config)
     values, defaults = dict(flatten(config)), dict(flatten(default()))
     for key, reader in unread(values, defaults):
@@ -131,9 +131,9 @@ def check(config: ConfigDict) -> None:
 
 
 def without_unread(config: ConfigDict) -> ConfigDict:
-    """Returns a config whose settings that nothing reads have their defaults: older versions took any value for them.
+    """Returns the config with defaults for settings that nothing reads, for which older versions took any value.
 
-    One that has other faults is returned as it is, for `check` to name them.
+    A config with other faults is returned as it is, so that `check` can name them.
     """
     try:
         _check_each(config)

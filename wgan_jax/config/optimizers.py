@@ -11,7 +11,7 @@ from wgan_jax.config.tables import OPTIMIZERS
 
 
 def learning_rate(peak: float, schedule: str, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the generator iteration, constant or linear to 0 at `steps`.
+    """Returns the learning rate as a function of the generator iteration: constant, or linear to 0 at `steps`.
 
     WGAN-GP's code updates its generator from iteration 1 on, so the rate of its n-th update is one iteration further.
     """

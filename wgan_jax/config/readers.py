@@ -1,7 +1,7 @@
 """Settings that only some runs read.
 
-A setting that nothing reads must keep its default: any other value does nothing, which is a mistake, or will one day be
-taken for the reason of a result.
+A setting that nothing reads must keep its default. Any other value would do nothing, which is a mistake, or would one
+day be taken for the cause of a result.
 """
 
 import functools
@@ -20,13 +20,13 @@ class Reader(NamedTuple):
     """The part of a run that reads a setting."""
 
     name: str
-    """What an error message calls it."""
+    """Name in error messages."""
     present: Callable[[Values], bool]
-    """Whether a run has this part."""
+    """`values -> bool`: whether a run has this part."""
 
 
 class Choice(NamedTuple):
-    """Rows of a table that a run has one or several of, and that read settings of one section."""
+    """A choice of one or several rows of a table, which read the settings of one section."""
 
     section: str
     rows: Mapping[str, Collection[str]]
@@ -34,7 +34,7 @@ class Choice(NamedTuple):
     chosen: Callable[[Values], list[str]]
     """Names of the rows that a run has."""
     words: Callable[[list[str]], str]
-    """What an error message calls rows of some names."""
+    """`names -> text`: name of some rows in error messages."""
 
     def readers(self) -> dict[str, Reader]:
         """Returns who reads each setting that some rows read and others do not."""

@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 
 
 def default() -> ConfigDict:
-    """All settings with their defaults: WGAN-GP on scikit-learn's digits with a small MLP.
+    """Returns all settings with their defaults: WGAN-GP on scikit-learn's digits with a small MLP.
 
-    A run whose `config.json` is older than a setting gets its default: that must be what was done before there was one.
+    A run whose `config.json` is older than a setting gets the default, so a default must be what was done before.
     """
     c = ConfigDict()
-    c.seed = 0  # of everything: parameters, latents, ε, the order of the data
-    c.steps = 10_000  # generator iterations
+    c.seed = 0  # seed of everything: parameters, latents, ε, the order of the data
+    c.steps = 10_000  # number of generator iterations
     c.batch_size = 64  # real examples per critic update, over all devices
     c.n_critic = 5  # critic updates per generator iteration
     c.latent_dim = 128
@@ -30,27 +30,27 @@ def default() -> ConfigDict:
     #   high, tensorfloat32        float32            TensorFloat-32                 3 passes of bfloat16, about 16 bits
     #   highest, float32           float32            float32                        6 passes of bfloat16, about 24 bits
     c.matmul_precision = "default"
-    c.ema_decay = 0.999  # of the generator's average, which is sampled; 0: the generator itself, as in the papers
+    c.ema_decay = 0.999  # decay of the generator's average, which is sampled; 0: the generator itself, as in the papers
     c.microbatches = 1  # parts of a batch whose gradients are added up: less memory, the same sums in another order
     c.steps_per_dispatch = 1  # generator iterations in one compiled call: more for tiny networks
 
-    c.warmup = ConfigDict()  # more critic updates while the critic is young (WGAN's code: 100, 25, 500)
+    c.warmup = ConfigDict()  # more critic updates in some iterations (WGAN's code: 100, 25, 500)
     c.warmup.n_critic = 0  # critic updates of a warm-up iteration; 0 turns the warm-up off
-    c.warmup.steps = 25  # the first iterations that have them
-    c.warmup.every = 500  # and every so many after that; 0 for the first ones only
+    c.warmup.steps = 25  # number of warm-up iterations at the beginning
+    c.warmup.every = 500  # interval of further warm-up iterations; 0 for none
 
     c.data = ConfigDict()
     c.data.name = "digits"  # or toy:8gaussians, toy:25gaussians, toy:swissroll, tfds:fashion_mnist, folder:/path
-    c.data.size = 8  # pixels of a side, to which tfds and folder images are resized; toy points have none: 0
-    c.data.channels = 1  # coordinates of a toy point; 1 (grey) or 3 (RGB), to which tfds and folder images convert
+    c.data.size = 8  # pixels of a side, to which tfds and folder images are resized; 0 for toy points
+    c.data.channels = 1  # 1 (grey) or 3 (RGB), to which tfds and folder images are converted; 2 for toy points
     c.data.dir = ""  # where tfds sets are prepared; "" for TFDS_DATA_DIR, or else ~/tensorflow_datasets
     c.data.crop = 0  # the central square that is cut out before resizing; 0 for the shorter side
     c.data.flip = False  # mirror half of the images; tfds and folder
     c.data.dequantise = False  # add U(0, 1/128), as WGAN-GP does on CIFAR-10; tfds and folder
-    c.data.cache = "auto"  # images decoded once, into memory: always, never, or if they fill at most half of it
+    c.data.cache = "auto"  # decode images once, into memory: always, never, or auto (if they fill at most half of it)
     c.data.train_split = "train"  # of a tfds set; train[:1000] takes its first 1,000 images
     c.data.held_out_split = ""  # of a tfds set; "" for test (if its labels are classes), validation or part of train
-    c.data.held_out_fraction = 0.1  # that part; and of a folder's images, those that no network trains on
+    c.data.held_out_fraction = 0.1  # size of that part, and of the part of a folder's images that is held out
     c.data.unreadable_fraction = 0.01  # more damaged files than this in a folder, and the run does not start
 
     c.generator = _player(activation="relu")
@@ -58,13 +58,13 @@ def default() -> ConfigDict:
     c.critic = _player(activation="leaky_relu")
 
     c.conditional = ConfigDict()  # images of a given class, from data with labels
-    c.conditional.kind = "none"  # or auxiliary (ACGAN: the critic also tells the classes), projection
-    c.conditional.classes = 10  # of the data
-    c.conditional.critic_weight = 1.0  # auxiliary: of the classes in the critic's loss (WGAN-GP's CIFAR-10 code)
-    c.conditional.generator_weight = 0.1  # auxiliary: of the classes in the generator's loss (the same)
+    c.conditional.kind = "none"  # or auxiliary (ACGAN: the critic also classifies), projection
+    c.conditional.classes = 10  # number of classes in the data
+    c.conditional.critic_weight = 1.0  # auxiliary: weight of the classes in the critic's loss (WGAN-GP's CIFAR-10 code)
+    c.conditional.generator_weight = 0.1  # auxiliary: their weight in the generator's loss (the same code)
 
     c.constraint = ConfigDict()
-    c.constraint.kind = "gradient_penalty"  # or clip, none
+    c.constraint.kind = "gradient_penalty"  # or clip, none, or several joined by a plus
     c.constraint.weight = 10.0  # λ of the penalty
     c.constraint.target = 1.0  # the gradient's norm that costs nothing
     c.constraint.one_sided = False  # penalise only norms above the target
@@ -79,8 +79,8 @@ def default() -> ConfigDict:
     c.report.samples_every = 1_000  # grids from the same latents
     c.report.checkpoint_every = 1_000
     c.report.checkpoints = 3  # how many of the newest checkpoints are kept
-    c.report.wasserstein_exact = False  # points only: the exact W₁ of the held-out estimate's own points beside it
-    c.report.best = ""  # a metric, such as held_out_estimate: the checkpoint that is best by it is kept too
+    c.report.wasserstein_exact = False  # for points only: also the exact W₁ of the points in the held-out estimate
+    c.report.best = ""  # a metric, such as held_out_estimate: the best checkpoint by it is kept too
 
     c.debug = ConfigDict()
     c.debug.nans = False  # stop in the operation that makes the first NaN or infinity; slow
@@ -90,14 +90,14 @@ def default() -> ConfigDict:
 def _player(activation: str) -> ConfigDict:
     c = ConfigDict()
     c.network = "mlp"  # or dcgan, resnet
-    c.width = 256  # of a hidden layer; of the narrowest convolution
-    c.depth = 3  # hidden layers of the MLP
+    c.width = 256  # width of a hidden layer, or of the narrowest convolution
+    c.depth = 3  # number of hidden layers of an MLP
     c.activation = activation  # relu, leaky_relu, elu, tanh, softplus
     c.norm = "none"  # or batch, layer
     c.kernel_init = "he_uniform"  # how kernels are drawn; for others see the networks mlp and dcgan
-    c.kernel_size = 5  # of a DCGAN, as in WGAN-GP's code; 4 in WGAN's
-    c.use_bias = True  # of a DCGAN, as in WGAN-GP's code; False in WGAN's
-    c.constant_width = False  # DCGAN generator with as many filters in every layer (WGAN, Fig. 6)
+    c.kernel_size = 5  # for a DCGAN, as in WGAN-GP's code; 4 in WGAN's
+    c.use_bias = True  # for a DCGAN, as in WGAN-GP's code; False in WGAN's
+    c.constant_width = False  # for a DCGAN generator: the same number of filters in every layer (WGAN, Fig. 6)
     c.optimizer = ConfigDict()
     c.optimizer.name = "adam"  # or rmsprop (PyTorch's), rmsprop_tf (TensorFlow's), sgd
     c.optimizer.learning_rate = 1e-4
@@ -111,7 +111,7 @@ def _player(activation: str) -> ConfigDict:
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs of dotted key and value."""
+    """Yields pairs of dotted key and value."""
     for key, value in config.items():
         if isinstance(value, ConfigDict):
             yield from flatten(value, f"{prefix}{key}.")
@@ -120,7 +120,7 @@ def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def to_json(config: ConfigDict) -> str:
-    """The settings as JSON, one key a line, in the order of the defaults."""
+    """Returns the settings as JSON, one key a line, in the order of the defaults."""
     return json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -130,7 +130,7 @@ def digest(config: ConfigDict) -> bytes:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The settings that `to_json` wrote; `ValueError` if the text is not a JSON object."""
+    """Returns the settings that `to_json` wrote. Raises `ValueError` if the text is not a JSON object."""
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
@@ -138,7 +138,7 @@ def from_json(text: str) -> ConfigDict:
 
 
 def complete(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:
-    """Gives every absent setting its default: the whole settings, and those that were absent by dotted key."""
+    """Returns the settings with a default for each absent one, and the absent ones by dotted key."""
     there, defaults = dict(flatten(config)), dict(flatten(default()))
     absent = {key: value for key, value in defaults.items() if key not in there}
     return ConfigDict(_merge(default().to_dict(), config.to_dict())), absent

@@ -1,7 +1,8 @@
-"""Everything that a setting chooses by name: one row of a table for each constraint, network and optimizer.
+"""Tables of what a setting chooses by name: one row for each constraint, network, optimizer and way to use classes.
 
-A row says what is built and what it reads, and all rules and messages read the rows. So a new name is one row, here or
-in a program of your own: `CONSTRAINTS["mine"] = ConstraintKind(...)` makes `config.constraint.kind = "mine"` work.
+A row says what is built and which settings it reads. All rules and messages read the rows, so a new name is one new
+row, here or in a program of your own: `CONSTRAINTS["mine"] = ConstraintKind(...)` makes
+`config.constraint.kind = "mine"` work.
 """
 
 import dataclasses
@@ -55,8 +56,8 @@ def parts(kind: str) -> list[str]:
 class NetworkKind(NamedTuple):
     """One architecture: a name in `config.generator.network` and `config.critic.network`.
 
-    A network reads the settings of its player that are fields of its module, and no others. Its module is given
-    `image_shape`, `dtype`, `num_classes` and, in a critic, `conditioning` in the same way, where it has such fields.
+    A network reads those settings of its player that are fields of its module. In the same way its module gets
+    `image_shape`, `dtype`, `num_classes` and, in a critic, `conditioning`, if it has such fields.
     """
 
     generator: type[nn.Module]
@@ -64,7 +65,7 @@ class NetworkKind(NamedTuple):
     inits: tuple[str, ...] = ()
     """Values of `kernel_init`, if the modules have that field."""
     levels: Callable[[tuple[int, ...]], Any] | None = None
-    """`image_shape -> ...`, which raises `ValueError` for shapes it cannot have; None if it has any, points' too."""
+    """`image_shape -> ...`, which raises `ValueError` for shapes it does not support; None if it supports all."""
     classes_by_norm: bool = False
     """Whether the generator's classes enter through its normalization, so that it needs one."""
 
@@ -77,7 +78,7 @@ class NetworkKind(NamedTuple):
         return setting in _fields(self.module(player))
 
     def build(self, player: str, settings: dict[str, Any]) -> nn.Module:
-        """Returns the network of a player, with those of the settings that it reads."""
+        """Returns the network of a player, made with the settings that it reads."""
         module = self.module(player)
         return module(**{name: settings[name] for name in _fields(module) & settings.keys()})
 
@@ -125,10 +126,10 @@ with an ε of 1e-8 both make the same steps except where gradients are as small 
 
 
 class Conditioning(NamedTuple):
-    """What a critic does with classes: a name in `config.conditional.kind`; see `networks.layers.ClassHead`."""
+    """One way in which a critic uses classes: a name in `config.conditional.kind`; see `networks.layers.ClassHead`."""
 
     settings: tuple[str, ...] = ()
-    """Settings of `config.conditional` that count."""
+    """Settings of `config.conditional` that it reads."""
     heads: Callable[[ConfigDict], tuple[Head, ...]] = lambda c: ()
     """`config.conditional -> heads` of the critic."""
     metrics: tuple[str, ...] = ()
@@ -144,4 +145,4 @@ CONDITIONINGS: dict[str, Conditioning] = {
     ),
     "projection": Conditioning(("classes",)),
 }
-"""Every way of classes by its name."""
+"""Every way to use classes by its name."""

@@ -1,7 +1,7 @@
-"""Batches of a run, each a pure function of (seed, step): nothing to save, nothing to rewind.
+"""The batches of a run. Each is a pure function of (seed, step), so there is nothing to save and nothing to rewind.
 
-A batch may hold the end of one epoch and the beginning of the next. The papers' codes drop what is left of an epoch
-when it does not fill a batch, or train on that smaller batch.
+A batch may hold the end of one epoch and the beginning of the next. The papers' codes drop the rest of an epoch that
+does not fill a batch, or train on that smaller batch.
 """
 
 import functools
@@ -20,12 +20,12 @@ READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 @functools.lru_cache(maxsize=4)
 def _epoch(length: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of one epoch: every example once."""
+    """Returns the order of one epoch, with every example once."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(length)
 
 
 def order(length: int, seed: int, start: int, stop: int) -> np.ndarray:
-    """Which examples stand at the positions `[start, stop)` of an endless run of shuffled epochs."""
+    """Returns the examples at the positions `[start, stop)` of an endless sequence of shuffled epochs."""
     positions = np.arange(start, stop)
     epochs = positions // length
     index = np.empty_like(positions)
@@ -47,16 +47,16 @@ def dataset(
     host: int = 0,
     hosts: int = 1,
 ) -> grain.MapDataset:
-    """The batches of a run, by generator iteration: `{"image": [n_critic, B, *image_shape], …}`.
+    """Returns the batches of a run by generator iteration: `{"image": [n_critic, B, *image_shape], …}`.
 
-    The data are an endless run of epochs, each in an order of its own; every critic update takes the next
-    `batch_size` examples, so a batch may begin in one epoch and end in the next.
+    The data are an endless sequence of epochs, each in its own order. Every critic update takes the next `batch_size`
+    examples, so a batch may begin in one epoch and end in the next.
 
     A stage of a run that begins at iteration `start` goes on at `position`, the number of examples that the
-    iterations before it take; it has no batches before `start`.
+    iterations before it take. It has no batches before `start`.
 
-    Of several hosts, each reads its own rows of the global batch and no others: B is `batch_size / hosts`, and the
-    rows of all hosts, joined along B in their order, are the batch of one host.
+    Each of several hosts reads only its own rows of the global batch: B is `batch_size / hosts`, and the rows of all
+    hosts, joined along B in their order, are the batch of a single host.
 
     Raises:
       UserError: if the hosts cannot share a batch evenly.
@@ -76,9 +76,9 @@ def dataset(
 
 
 def stack(batches: grain.MapDataset, segments: Sequence[tuple[int, int]], length: int) -> grain.MapDataset:
-    """The batches of each segment `[start, stop)` of iterations, along a new first axis of size `length`.
+    """Stacks the batches of each segment `[start, stop)` of iterations along a new first axis of size `length`.
 
-    What is left of the axis after a shorter segment is zeros.
+    After a shorter segment, the rest of the axis is zeros.
     """
 
     def stacked(segment: tuple[int, int]) -> Examples:
@@ -92,5 +92,5 @@ def stack(batches: grain.MapDataset, segments: Sequence[tuple[int, int]], length
 
 
 def prefetch(batches: grain.MapDataset, place: Callable[[Examples], Any] = lambda batch: batch) -> Iterator[Any]:
-    """The batches in their order, read ahead in threads, which also `place` them: on a device, for instance."""
+    """Yields the batches in their order. Threads read them ahead and `place` them, for instance on a device."""
     return iter(batches.map(place).to_iter_dataset(READ_AHEAD))

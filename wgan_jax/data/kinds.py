@@ -13,7 +13,7 @@ from wgan_jax.errors import UserError, nearest
 
 
 class Kind(NamedTuple):
-    """One kind of data: what `config.data.name` says before its colon."""
+    """One kind of data: the part of `config.data.name` before its colon."""
 
     open: Callable[[ConfigDict, str, str], Source]
     """`(config, rest, split) -> source`, where `rest` is what follows the colon and `split` is `train` or `held_out`"""
@@ -24,9 +24,9 @@ class Kind(NamedTuple):
     encoded: bool = False
     """Whether the examples are encoded images, which are decoded, resized and converted to `config.data.channels`."""
     names: tuple[str, ...] | None = None
-    """What may follow the colon; None for any text, `("",)` for nothing."""
+    """Texts that may follow the colon; None for any text, `("",)` for nothing."""
     labelling: str = "use a data set with them"
-    """How a user gets labels where the data have none."""
+    """Advice to a user whose data have no labels."""
 
     def has(self, rest: str) -> bool:
         """Tells whether this may follow the colon."""
@@ -104,5 +104,5 @@ def image_shape(config: ConfigDict) -> tuple[int, ...]:
 
 
 def num_classes(config: ConfigDict) -> int:
-    """Returns how many classes the players know; 0 for an unconditional GAN."""
+    """Returns the number of classes that the players know; 0 for an unconditional GAN."""
     return 0 if config.conditional.kind == "none" else config.conditional.classes

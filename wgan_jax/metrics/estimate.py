@@ -1,4 +1,4 @@
-"""The critic's estimate on a fixed set of examples: training against held-out ones shows over-fitting."""
+"""The critic's estimate on a fixed set of examples. The difference of training and held-out sets shows over-fitting."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,17 +15,17 @@ from wgan_jax.method.gan import Gan
 from wgan_jax.method.state import TrainState
 
 FIXED_IMAGES = 512
-"""Examples of a split, at most, on which its estimate is made."""
+"""Largest number of examples of a split in its estimate."""
 
 
 def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
-    """A pure `estimate(state, batch) -> []`: the game's estimate on `{"image": [K, B, *image_shape]}`.
+    """Returns a pure `estimate(state, batch) -> []`: the game's estimate on `{"image": [K, B, *image_shape]}`.
 
-    K groups of B images go through the critic one after another, so B bounds the memory. The fakes are as many
-    fresh samples of the generator that the critic plays against, drawn anew at each step and alike for every set
-    of images: the estimates of two sets differ by their images alone. A conditional GAN needs `label [K, B]` too, and
-    its fakes have the classes of the images. Images may be uint8; they are dequantised as in training, and not
-    flipped.
+    K groups of B images go through the critic one after another, so B bounds the memory. There are as many fakes:
+    fresh samples of the generator that the critic plays against. They are drawn anew at each step, and are the same for
+    every set of images, so the estimates of two sets differ by their images alone. A conditional GAN also needs
+    `label [K, B]`, and its fakes have the classes of the images. Images may be uint8. They are dequantised as in
+    training, but not flipped.
     """
 
     def estimate(state: TrainState, batch: Batch) -> jax.Array:
@@ -54,7 +54,7 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
 
 
 def make_fakes(gan: Gan, num: int) -> Callable[[TrainState], jax.Array]:
-    """A pure `fakes(state) -> [num, *image_shape]`: the first fakes that an estimate at this state sees."""
+    """Returns a pure `fakes(state) -> [num, *image_shape]`: the first fakes in an estimate at this state."""
 
     def fakes(state: TrainState) -> jax.Array:
         keys = Keys(state.key, state.step, 0, jnp.arange(num)).of(Stream.HELD_OUT_LATENTS)

@@ -1,7 +1,7 @@
-"""What is measured of a state: the rows of one table, for the training loop and for `python -m wgan_jax.evaluate`.
+"""The table of all that is measured of a state, for the training loop and for `python -m wgan_jax.evaluate`.
 
-A measure of your own is one more row, `train(config, workdir, evaluators=(*EVALUATORS, row))`. It is made once, from a
-`Context`, and called at every state that is measured:
+A measure of your own is one more row: `train(config, workdir, evaluators=(*EVALUATORS, row))`. It is made once, from a
+`Context`, and called with every state that is measured:
 
     def brightness(context):
         fakes = jax.jit(make_fakes(context.gan, 64))
@@ -30,11 +30,11 @@ from wgan_jax.metrics import quality, transport
 from wgan_jax.metrics.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
 
 SAMPLES = 1_000
-"""Samples that are classified."""
+"""Number of samples that are classified."""
 EXAMPLES = 5_000
-"""Examples of a split, at most: from these of training the classifier learns, and on those held out it is tried."""
+"""Largest number of examples of a split: the classifier learns from training examples and is tried on held-out ones."""
 NEIGHBOURS = 500
-"""Samples, and held-out examples, whose nearest neighbours are taken."""
+"""Number of samples, and of held-out examples, in the nearest-neighbour classifier."""
 
 Result = Any
 """A number, on a device or not; several of them by name; or a function without arguments that returns either.
@@ -46,7 +46,7 @@ Measure = Callable[[TrainState], Result]
 
 @dataclasses.dataclass(kw_only=True)
 class Context:
-    """What a measure is made from."""
+    """All that a measure is made from."""
 
     config: ConfigDict
     gan: Gan
@@ -54,7 +54,7 @@ class Context:
     held_out: Source
     devices: Parallel
     ema: bool = True
-    """Draw `samples` from the generator's average, not from the generator itself."""
+    """Whether `samples` come from the generator's average, or from the generator itself."""
     seed: int = 0
     """Seed of the latents of `samples`."""
     _drawn: tuple[TrainState, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
@@ -66,11 +66,11 @@ class Context:
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The classes of `samples`, in turn; None if the GAN has none."""
+        """Classes of `samples`, in turn; None for an unconditional GAN."""
         return np.arange(SAMPLES) % self.gan.num_classes if self.gan.num_classes else None
 
     def samples(self, state: TrainState) -> np.ndarray:
-        """Returns `SAMPLES` samples of a state, drawn once for all measures."""
+        """Returns `SAMPLES` samples of a state. They are drawn once for all measures."""
         if self._drawn is None or self._drawn[0] is not state:
             key = jax.random.key(self.seed)
             images = sample(self.gan, state, key, SAMPLES, label=self.labels, ema=self.ema)
@@ -79,16 +79,16 @@ class Context:
 
 
 class Evaluator(NamedTuple):
-    """One row: something that is measured of a state."""
+    """One row of the table: something that is measured of a state."""
 
     name: str
-    """The name of its number in records; one that measures several names them itself."""
+    """Name of its number in records. A measure of several numbers names them itself."""
     every: Callable[[ConfigDict], int]
-    """From a run's settings, the iterations from one measurement to the next; 0 leaves it to `evaluate`."""
+    """`config -> ` number of iterations between two measurements while a run goes on; 0 for `evaluate` only."""
     collective: bool
-    """All hosts measure together, and the state is on all devices; otherwise the first host measures on one device."""
+    """Whether all hosts measure together, with the state on all devices, or the first host measures on one device."""
     measure: Callable[[Context], Measure | None]
-    """Makes the measure; None where there is nothing to measure."""
+    """`context -> measure`, or None if there is nothing to measure."""
 
 
 def _estimate(context: Context, source: Source) -> Measure:
@@ -173,7 +173,7 @@ EVALUATORS = (
     Evaluator("class_counts", _never, False, _class_counts),
     Evaluator("class_agreement", _never, False, _class_agreement),
 )
-"""All that this library measures. The first three are in a run's records too."""
+"""All measures of this library. The first three are also in the records of a run."""
 
 
 class Due(NamedTuple):
@@ -196,18 +196,18 @@ def due(evaluators: Iterable[Evaluator], context: Context) -> list[Due]:
 
 
 def intervals(evaluators: Iterable[Evaluator], config: ConfigDict) -> tuple[int, ...]:
-    """Returns after how many iterations something is measured: the same on all hosts."""
+    """Returns the numbers of iterations after which something is measured, which are the same on all hosts."""
     return tuple({every for row in evaluators if (every := row.every(config))})
 
 
 def measure(measures: Iterable[Due], step: int, state: TrainState) -> dict[str, Result]:
-    """Begins the measurements after `step` iterations, without waiting for them; the state is on all devices."""
+    """Begins the measurements after `step` iterations without waiting for them. The state is on all devices."""
     now = [row for row in measures if step % row.every == 0]
     return {row.name: row.measure(state if row.collective else mesh.local(state)) for row in now}
 
 
 def numbers(name: str, result: Result) -> dict[str, Any]:
-    """Waits for what a measure gave; returns its numbers by name, as JSON can hold them."""
+    """Waits for the result of a measure; returns its numbers by name, in a form that JSON can hold."""
     result = result() if callable(result) else result
     values = result if isinstance(result, dict) else {name: result}
     return {key: x.item() if isinstance(x, jax.Array | np.ndarray | np.generic) else x for key, x in values.items()}

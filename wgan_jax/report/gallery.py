@@ -1,4 +1,4 @@
-"""The pictures of a run and where they are: samples through training, and plots of its records."""
+"""The pictures of a run and their places: samples during training, and plots of its records."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from wgan_jax.report.media import medium
 
 
 def draw_samples(workdir: Path, gan: Gan, state: TrainState, key: jax.Array, step: int, real: Source) -> None:
-    """Draws `samples/<step>.png`, or what its medium has instead, from the same latents at every step."""
+    """Draws `samples/<step>.png`, or another file that suits the medium, from the same latents at every step."""
     medium(gan.image_shape)[1].snapshot(workdir / "samples" / f"{step:07d}", gan, state, key, step, real)
 
 
 def draw_plots(workdir: Path, estimate_name: str) -> None:
-    """`plots/estimate.png` and `plots/losses.png`, from the run's records."""
+    """Draws `plots/estimate.png` and `plots/losses.png` from the run's records."""
     history = records.read(workdir)
     title = estimate_name.replace("_", " ")
     estimate = pictures.curves(

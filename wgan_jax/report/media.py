@@ -1,4 +1,4 @@
-"""Kinds of examples, such as images: one row of a table for each. A row says how they are shown and written."""
+"""Kinds of examples, such as images: one row of a table for each. A row says how examples are drawn and written."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,7 +37,7 @@ class Medium(NamedTuple):
     `path` has no ending: the function appends its own. The latents come from `key`, and are the same at every step.
     """
     writers: Mapping[str, Writer]
-    """By the ending of a file: `(path, examples [N, *image_shape], label [N] or None, columns or None)` writes it."""
+    """Functions by ending: `(path, examples [N, *image_shape], label [N] or None, columns or None)` writes a file."""
 
 
 def write_array(path: Path, examples: np.ndarray, label: np.ndarray | None, columns: int | None) -> None:
@@ -65,7 +65,7 @@ def show_images(path: Path, gan: Gan, state: TrainState, key: jax.Array, step: i
 
 
 def show_plane(path: Path, gan: Gan, state: TrainState, key: jax.Array, step: int, real: Source) -> None:
-    """Draws the critic's landscape with real and generated points; with classes there is no one landscape to draw."""
+    """Draws the critic's landscape with real and generated points. With classes there is no single landscape."""
     if gan.num_classes:
         return
     picture = pictures.landscape(
@@ -79,7 +79,7 @@ def show_plane(path: Path, gan: Gan, state: TrainState, key: jax.Array, step: in
 
 
 def critic_on_grid(gan: Gan, state: TrainState) -> np.ndarray:
-    """Scores of a critic of the plane over `[−3, 3]²`: `[128, 128]`, row i at the i-th height."""
+    """Returns the scores of a critic of the plane over `[−3, 3]²`: `[128, 128]`, row i at the i-th height."""
     ticks = jnp.linspace(-TOY_EXTENT, TOY_EXTENT, TOY_GRID)
     points = jnp.stack(jnp.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
     return np.asarray(gan.score(state.critic, points).value).reshape(TOY_GRID, TOY_GRID)
@@ -92,7 +92,7 @@ MEDIA: dict[str, Medium] = {
 """Every kind of examples by its name, in the order in which they are tried."""
 
 ARRAYS = Medium(lambda shape: True, lambda *_: None, {".npz": write_array})
-"""Examples that are of no kind: nothing shows them."""
+"""Row for examples of no kind, which nothing draws."""
 
 
 def medium(image_shape: tuple[int, ...]) -> tuple[str, Medium]:
@@ -114,7 +114,7 @@ def write(out: Path, examples: np.ndarray, label: np.ndarray | None, columns: in
       out: the file; see `check_ending`.
       examples: `[N, *image_shape]`.
       label: their classes `[N]`, if they have any.
-      columns: of a picture of them; a square if None.
+      columns: number of columns in a picture; None for a square.
 
     Raises:
       UserError: if `out` cannot be written.

@@ -23,9 +23,9 @@ BLUE, ORANGE, GREY, GREEN = "#2a6f97", "#e07a1f", "#8d99ae", "#1b9e5a"
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
-    """Images `[N, H, W, C]` in [−1, 1] in rows, with thin lines between them; a square if `columns` is None.
+    """Arranges images `[N, H, W, C]` in [−1, 1] in rows with thin lines between them; as a square if `columns` is None.
 
-    C is 1, 3 or 4; of any other number the first channel is shown.
+    C is 1, 3 or 4. For any other number, the first channel is shown.
     """
     images = to_uint8(images)
     if images.shape[-1] not in (1, 3, 4):
@@ -45,7 +45,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def save(picture: Image.Image | Figure, path: Path) -> None:
-    """Writes a PNG, and empties a figure; a reader sees the old file or the new one, never a half."""
+    """Writes a PNG, and empties a figure. A reader sees the old file or the new one, never a half-written one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     if isinstance(picture, Figure):
@@ -58,10 +58,10 @@ def save(picture: Image.Image | Figure, path: Path) -> None:
 
 
 def curves(records: Sequence[Record], series: dict[str, str], *, title: str, ylabel: str) -> Figure:
-    """Metrics against the generator iteration; `series` maps a metric's name to its label.
+    """Draws metrics against the generator iteration; `series` maps a metric's name to its label.
 
-    A metric of more than 1,000 records is drawn faint, with its running mean over 1 % of the run on top; one of at
-    most 1,000 is drawn with points.
+    A metric with more than 1,000 records is drawn faintly, with its running mean over 1 % of the run on top. One with
+    at most 1,000 records is drawn with points.
     """
     figure, axes = _figure(7.0, 4.2)
     bounds = []
@@ -89,14 +89,14 @@ def curves(records: Sequence[Record], series: dict[str, str], *, title: str, yla
 
 
 def landscape(scores: np.ndarray, extent: float, real: np.ndarray, fake: np.ndarray, *, title: str) -> Figure:
-    """A critic of the plane as contours, with real and generated points (arXiv 1704.00028, Figure 1a).
+    """Draws a critic of the plane as contours, with real and generated points (arXiv 1704.00028, Figure 1a).
 
     Args:
       scores: `[N, N]`, row i at the i-th height, on a grid over `[−extent, extent]²`.
       extent: half the side of the square.
       real: `[M, 2]`.
       fake: `[M, 2]`.
-      title: above the picture.
+      title: text above the picture.
     """
     figure, axes = _figure(6.0, 5.4)
     filled = contours(axes, scores, extent)
@@ -109,7 +109,7 @@ def landscape(scores: np.ndarray, extent: float, real: np.ndarray, fake: np.ndar
 
 
 def contours(axes: Axes, scores: np.ndarray, extent: float) -> QuadContourSet:
-    """Scores `[N, N]` over `[−extent, extent]²` as 24 levels, row i at the i-th height: the filled ones, for a bar."""
+    """Draws scores `[N, N]` over `[−extent, extent]²` as 24 levels, row i at the i-th height; returns the filled."""
     ticks = np.linspace(-extent, extent, len(scores))
     filled = axes.contourf(ticks, ticks, scores, levels=24, cmap="YlGnBu_r", alpha=0.75)
     axes.contour(ticks, ticks, scores, levels=24, colors="white", linewidths=0.4, linestyles="solid")
@@ -118,7 +118,7 @@ def contours(axes: Axes, scores: np.ndarray, extent: float) -> QuadContourSet:
 
 
 def panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """An empty figure of several panels, in inches, and its axes `[rows, columns]`."""
+    """Returns an empty figure of several panels, with its size in inches, and its axes `[rows, columns]`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 

@@ -1,4 +1,4 @@
-"""All that a run tells while it goes on: records, events, progress and pictures."""
+"""The reports of a run while it goes on: records, events, progress and pictures."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Reports:
-    """What a training loop tells. This class writes none of it, as befits every host but the first; `Files` does."""
+    """The reports that a training loop makes. This class writes nothing, for all hosts but the first: see `Files`."""
 
     def __enter__(self) -> Self:
         return self
@@ -28,17 +28,17 @@ class Reports:
         pass
 
     def waiting(self, stream: Iterable[T]) -> Iterable[T]:
-        """Returns the items of a stream; the time until each is there counts as waiting for data."""
+        """Returns the items of a stream. The time until each arrives counts as waiting for data."""
         return stream
 
     def write(self, record: Record) -> None:
-        """Takes the record of an iteration: each exactly once, in order."""
+        """Takes the record of an iteration. Each comes exactly once, in order."""
 
     def highlight(self, record: Record) -> None:
-        """Takes a record that `write` has had and that is worth a look."""
+        """Takes a record that `write` has taken already and that people want to see."""
 
     def progress(self, step: int, images: int, name: str, value: float) -> None:
-        """Says that `step` iterations are done, `images` real images later than before, and one of their numbers."""
+        """Says that `step` iterations are done, with `images` more real images than before, and shows one number."""
 
     def picture(self, gan: Gan, state: TrainState, step: int) -> None:
         """Draws samples of the state after `step` iterations."""
@@ -55,10 +55,10 @@ class Files(Reports):
 
         Args:
           workdir: the run's folder.
-          start: iterations done.
-          steps: iterations of the whole run.
-          key: of the latents of the pictures.
-          real: the examples that pictures compare samples with.
+          start: number of iterations done.
+          steps: number of iterations of the whole run.
+          key: key of the latents of the pictures.
+          real: examples that pictures compare samples with.
         """
         self._workdir, self._start, self._steps, self._key, self._real = workdir, start, steps, key, real
 

@@ -34,7 +34,7 @@ Dispatch = Callable[[TrainState, Batch, Segment], tuple[TrainState, Metrics]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """All that a run works with."""
+    """All parts that a run works with."""
 
     config: ConfigDict
     stages: Stages
@@ -48,9 +48,9 @@ class Job:
 
 
 def run(job: Job, state: TrainState) -> TrainState:
-    """Trains from `state` on until the last stage is done, or until the run is interrupted; saves the end.
+    """Trains from `state` on until the last stage is done or the run is interrupted, and saves the end.
 
-    All hosts of a run do the same, each with reports, checkpoints and measures of its own.
+    All hosts of a run do the same, each with its own reports, checkpoints and measures.
 
     Raises:
       DivergedError: if the run diverges; the checkpoints before that are kept.
@@ -152,9 +152,9 @@ def prepare(job: Job, stage: Stage, start: int) -> tuple[list[Segment], Iterator
 
 
 def make_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dispatch:
-    """All iterations of a segment in one compiled call; metrics have shape `[K]`, with K the batch's first axis.
+    """Returns a function that does all iterations of a segment in one compiled call.
 
-    The state that goes in is given away.
+    Its metrics have shape `[K]`, with K the batch's first axis. The memory of the state that goes in is reused.
     """
     train_step = devices.train_step(gan, microbatches=microbatches)
     train_steps = devices.compile(repeat(train_step), (None, 2, None), donate=True)
@@ -166,9 +166,9 @@ def make_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dispatch:
 
 
 def make_careful_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dispatch:
-    """One call an iteration, without loops and with no state given away: JAX runs it again, operation by operation.
+    """Returns a function that does each iteration in one call, without loops, and keeps the state that goes in.
 
-    So it can name the one that makes a NaN.
+    So JAX can run it again, operation by operation, and name the one that makes a NaN.
     """
     train_step = devices.compile(devices.train_step(gan, microbatches=microbatches, unroll=True), (None, 1))
 
@@ -183,7 +183,7 @@ def make_careful_dispatch(gan: Gan, devices: Parallel, microbatches: int) -> Dis
 
 
 class DivergedError(UserError):
-    """A number of a run that is not finite."""
+    """Error of a run with a number that is not finite."""
 
 
 def check_numbers(record: Record) -> None:
@@ -194,22 +194,22 @@ def check_numbers(record: Record) -> None:
 
 
 class Measured(NamedTuple):
-    """What a segment's iterations gave, perhaps before the devices are done with them."""
+    """Results of a segment's iterations, perhaps before the devices are done with them."""
 
     segment: Segment
     metrics: Metrics
-    """Each `[K]`, of which the segment's iterations are the first."""
+    """Metrics `[K]`, of which the first belong to the segment's iterations."""
     results: dict[str, Result]
-    """What was measured of the state after them: see `evaluators.measure`."""
+    """Measurements of the state after them: see `evaluators.measure`."""
     finite: dict[str, jax.Array]
-    """Of that state, where it is reported or saved: see `state.finite`."""
+    """Whether that state's arrays are finite, if it is reported or saved: see `state.finite`."""
 
     def records(self) -> Iterator[Record]:
-        """The metrics of one iteration after another; those of the last with what was measured after it.
+        """Yields the metrics of one iteration after another; the last with the measurements after it.
 
         Raises:
-          DivergedError: at the first number that is not finite, and at the end if one of the state's is not: such a
-            state is never saved.
+          DivergedError: at the first number that is not finite, and at the end if an array of the state is not: such
+            a state is never saved.
         """
         values = {name: np.asarray(value) for name, value in self.metrics.items()}
         for i, step in enumerate(range(self.segment.start + 1, self.segment.stop + 1)):

@@ -1,6 +1,6 @@
-"""Whether a run may go on in a folder with these settings, on these data and devices.
+"""Decides whether a run may go on in a folder with these settings, data and devices.
 
-Each refusal, and each change that matters to the result, is told in one line. Nothing is written before all is checked.
+Each refusal, and each change that matters to the result, is one line. Nothing is written before all is checked.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ from wgan_jax.run.workdir import CONFIG, holds_run, read_config, update
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a command asks for besides the settings. `wgan_jax.train` has a flag for each."""
+    """Wishes of a command besides the settings. The command `wgan_jax.train` has a flag for each."""
 
     init_from: Path | None = None
     """The run whose networks a new run begins with."""
     step: str = "latest"
     """The checkpoint of that run: a number, `best` or `latest`."""
     init_optimizer: bool = False
-    """Take the state of its optimizers too."""
+    """Whether the state of its optimizers is taken too."""
     reschedule: bool = False
-    """Let the learning rates jump to those of another number of iterations."""
+    """Whether learning rates may jump to those of another number of iterations."""
     allow_other_data: bool = False
-    """Go on with other examples than the run had so far."""
+    """Whether the run may go on with other examples than it had so far."""
 
     def __post_init__(self) -> None:
         if not self.init_from and (self.step != "latest" or self.init_optimizer):

@@ -45,13 +45,13 @@ def train(
     Args:
       config: the settings.
       workdir: the run's folder.
-      interrupt: asks the run to stop; one that never does if None.
-      options: what else a command asks for.
-      stages: what each iteration trains, from 0 to `config.steps`; the config's if None.
-      evaluators: what is measured while the run goes on.
+      interrupt: object that asks the run to stop; None for one of its own.
+      options: further wishes of a command.
+      stages: what each iteration trains, from 0 to `config.steps`; None for the config's.
+      evaluators: table of what is measured while the run goes on.
 
     Raises:
-      UserError: for every mistake that the user can mend.
+      UserError: for every mistake that the user can fix.
     """
     check(config)
     stages = stages_of(config) if stages is None else stages
@@ -150,7 +150,7 @@ def _shared(state: TrainState | None, config: ConfigDict, stages: Stages) -> Tra
 
 @contextmanager
 def _clear_errors(workdir: Path) -> Iterator[None]:
-    """Turns what a run may end with, through the user's settings or machine, into one clear `UserError`."""
+    """Turns errors that come from the user's settings or machine into one clear `UserError`."""
     remedy = "raise config.microbatches, or, in another workdir, lower config.batch_size or the networks' widths"
     try:
         with clear_errors(remedy):
@@ -173,7 +173,7 @@ def _clear_errors(workdir: Path) -> Iterator[None]:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of this package, or of the user's networks, that an error came from."""
+    """Returns the innermost line of this package, or of the user's networks, that an error came from."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "site-packages" not in frame.filename]
     return f"in {ours[-1].filename}, line {ours[-1].lineno}: {ours[-1].line}"
