@@ -255,7 +255,7 @@ def test_hosts_with_other_settings_all_say_so_and_nothing_is_written(tmp_path):
         _, err = process.communicate(timeout=300)
         assert process.returncode == 2, err
         assert "error: host 1 has other settings than the first: start all with the same flags" in err
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["wgan_jax.lock"]
 
 
 @pytest.mark.slow
