@@ -47,7 +47,7 @@ def stages(boundary=6, steps=12):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, compiled_once):
+def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
     train(config(), workdir, stages=stages())
     return workdir

@@ -32,7 +32,7 @@ from wgan_jax.run.training import train
 
 from .conftest import tiny_config
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ONE = {"steps": 1, "report__every": 1, "report__samples_every": 1, "report__checkpoint_every": 1}
 
