@@ -32,6 +32,8 @@ from wgan_jax.run.training import train
 
 from .conftest import tiny_config
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ONE = {"steps": 1, "report__every": 1, "report__samples_every": 1, "report__checkpoint_every": 1}
 
 
