@@ -87,7 +87,7 @@ MUTATIONS = [
     Mutation(
         "test_batch_norm_in_a_critic_under_a_penalty",
         "config/check.py",
-        'c.constraint.kind == "gradient_penalty" and c.critic.norm == "batch"',
+        'CONSTRAINTS[kind].each_example and c.critic.norm == "batch"',
         "False",
     ),
     Mutation(

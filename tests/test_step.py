@@ -274,8 +274,39 @@ def test_the_average_follows_the_generator(real):
 
 def test_a_batch_of_another_shape_is_an_error():
     _, state, train_step = compiled("penalty")
-    with pytest.raises(ValueError, match=r"\(5, 6, 8, 8, 1\), but must be \[n_critic, B, 2, 2, 1\]"):
+    with pytest.raises(ValueError, match=r"\(5, 6, 8, 8, 1\) but expected \(None, None, 2, 2, 1\).*batch\['image'\]"):
         train_step(state, {"image": np.zeros((5, 6, 8, 8, 1), np.float32)})
+
+
+class ColumnCritic(TanhCritic):
+    @nn.compact
+    def __call__(self, x, label=None, *, train=False):
+        return nn.Dense(1)(x.reshape(x.shape[0], -1))
+
+
+class FlatGenerator(nn.Module):
+    @nn.compact
+    def __call__(self, z, label=None, *, train=False):
+        return nn.Dense(4)(z)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"critic": ColumnCritic()}, "one score for each example"),
+        ({"generator": FlatGenerator()}, r"\(6, 4\) but expected \(6, 2, 2, 1\).*generator must return examples"),
+        (
+            {"constraint": constraints.Constraint(project=lambda w: (jax.tree.map(lambda x: x[None], w), {}))},
+            "must return parameters of the same shapes",
+        ),
+    ],
+)
+def test_what_a_part_of_ones_own_returns_is_checked_when_it_is_traced(real, changes, words):
+    """Scores `[B, 1]` would otherwise be broadcast in silence."""
+    gan = dataclasses.replace(small_gan(constraints.Constraint(), adam), **changes)
+    state = wgan_jax.init_state(gan, jax.random.key(0))
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(wgan_jax.make_train_step(gan), state, {"image": real})
 
 
 def test_a_larger_generator_batch(real):

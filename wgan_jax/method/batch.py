@@ -5,6 +5,7 @@ These are pure functions of images `[..., H, W, C]`, which may be numpy's or JAX
 
 from typing import TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +48,7 @@ def flip(images: Array, flipped: Array) -> Array:
     return where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
-def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
+def to_uint8(images: chex.Array) -> np.ndarray:
     """Converts images in [−1, 1] to bytes of the same shape, rounded to the nearest of 256 levels.
 
     WGAN-GP's code rounds down: `floor(255.99 / 2 · (x + 1))`, in some scripts `floor(255 / 2 · (x + 1))`.

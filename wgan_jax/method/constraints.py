@@ -1,8 +1,9 @@
 """Ways to keep the critic Lipschitz: a further term of its loss, a change of its weights, or a projection of them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -10,12 +11,12 @@ from wgan_jax.method import draws, lipschitz
 from wgan_jax.method.draws import Keys
 from wgan_jax.method.games import Metrics
 
-Params = Any
-State = Any
+Params: TypeAlias = chex.ArrayTree
+State: TypeAlias = chex.ArrayTree
 CriticFn = Callable[[jax.Array], jax.Array]
 
 
-def no_state(params: Params, key: jax.Array) -> State:
+def no_state(params: Params, key: chex.PRNGKey) -> State:
     """Returns the state of a constraint that has none."""
     del params, key
     return ()
@@ -63,7 +64,7 @@ def chain(*constraints: Constraint) -> Constraint:
     if len(constraints) == 1:
         return constraints[0]
 
-    def init(params: Params, key: jax.Array) -> State:
+    def init(params: Params, key: chex.PRNGKey) -> State:
         keys = jax.random.split(key, len(constraints))
         return tuple(c.init(params, key) for c, key in zip(constraints, keys, strict=True))
 

@@ -22,6 +22,7 @@ batch draws for those rows alone. An outside program gets the very numbers of an
 import enum
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -46,12 +47,12 @@ class Stream(enum.IntEnum):
     CONSTRAINT_INIT = 12
 
 
-def stream_key(key: jax.Array, stream: Stream) -> jax.Array:
+def stream_key(key: chex.PRNGKey, stream: Stream) -> chex.PRNGKey:
     """Returns the key of a whole stream, for draws that belong to no step."""
     return jax.random.fold_in(key, int(stream))
 
 
-def example_keys(key: jax.Array, stream: Stream, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
+def example_keys(key: chex.PRNGKey, stream: Stream, step: Integer, update: Integer, index: jax.Array) -> chex.PRNGKey:
     """Returns one key for each example, `[B]`."""
     key = jax.random.fold_in(jax.random.fold_in(stream_key(key, stream), step), update)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
@@ -60,7 +61,7 @@ def example_keys(key: jax.Array, stream: Stream, step: Integer, update: Integer,
 class Keys(NamedTuple):
     """Keys of some examples in one update: all that their draws depend on, except the stream."""
 
-    key: jax.Array
+    key: chex.PRNGKey
     """Key of the run."""
     step: Integer
     """Generator iteration."""
@@ -69,65 +70,65 @@ class Keys(NamedTuple):
     example: jax.Array
     """Numbers of the examples in the global batch, `[B]`."""
 
-    def of(self, stream: Stream) -> jax.Array:
+    def of(self, stream: Stream) -> chex.PRNGKey:
         """Returns one key for each example, `[B]`."""
         return example_keys(self.key, stream, self.step, self.update, self.example)
 
 
-def normal(keys: jax.Array, latent_dim: int) -> jax.Array:
+def normal(keys: chex.PRNGKey, latent_dim: int) -> jax.Array:
     """Draws from N(0, I), one row for each key: `[B] -> [B, latent_dim]` float32."""
     return jax.vmap(lambda key: jax.random.normal(key, (latent_dim,), jnp.float32))(keys)
 
 
-def critic_latents(key: jax.Array, step: Integer, update: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
+def critic_latents(key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
     """Draws latents of the examples that a critic update generates, N(0, I), `[B, latent_dim]` float32."""
     return normal(example_keys(key, Stream.CRITIC_LATENTS, step, update, index), latent_dim)
 
 
-def generator_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
+def generator_latents(key: chex.PRNGKey, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
     """Draws latents of the generator's own update, N(0, I), `[B, latent_dim]` float32."""
     return normal(example_keys(key, Stream.GENERATOR_LATENTS, step, 0, index), latent_dim)
 
 
-def epsilon(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
+def epsilon(key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
     """Draws the place of each interpolate between its fake end (0) and its real end (1), U[0, 1), `[B]` float32."""
     keys = example_keys(key, Stream.EPSILON, step, update, index)
     return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
 
 
 def dequantisation(
-    key: jax.Array, step: Integer, update: Integer, index: jax.Array, shape: tuple[int, ...]
+    key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array, shape: tuple[int, ...]
 ) -> jax.Array:
     """Draws the noise that is added to the real examples of a critic update, U[0, 1/128), `[B, *shape]` float32."""
     return _noise(example_keys(key, Stream.DEQUANTISATION, step, update, index), shape)
 
 
-def held_out_dequantisation(key: jax.Array, step: Integer, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def held_out_dequantisation(key: chex.PRNGKey, step: Integer, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Draws the noise that is added to the fixed images of an estimate, U[0, 1/128), `[B, *shape]` float32."""
     return _noise(example_keys(key, Stream.HELD_OUT_DEQUANTISATION, step, 0, index), shape)
 
 
-def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _noise(keys: chex.PRNGKey, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, maxval=1 / 128))(keys)
 
 
-def flips(key: jax.Array, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
+def flips(key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array) -> jax.Array:
     """Draws which real examples of a critic update are mirrored, each with probability ½, `[B]` bool."""
     keys = example_keys(key, Stream.FLIP, step, update, index)
     return jax.vmap(lambda key: jax.random.bernoulli(key))(keys)
 
 
-def held_out_latents(key: jax.Array, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
+def held_out_latents(key: chex.PRNGKey, step: Integer, index: jax.Array, latent_dim: int) -> jax.Array:
     """Draws latents of the fakes in an estimate on fixed images, N(0, I), `[B, latent_dim]` float32."""
     return normal(example_keys(key, Stream.HELD_OUT_LATENTS, step, 0, index), latent_dim)
 
 
-def sample_latents(key: jax.Array, index: jax.Array, latent_dim: int) -> jax.Array:
+def sample_latents(key: chex.PRNGKey, index: jax.Array, latent_dim: int) -> jax.Array:
     """Draws latents of samples outside training, N(0, I), `[B, latent_dim]` float32. Row i depends on (key, i)."""
     return normal(example_keys(key, Stream.SAMPLE_LATENTS, 0, 0, index), latent_dim)
 
 
-def generator_labels(key: jax.Array, step: Integer, index: jax.Array, num_classes: int) -> jax.Array:
+def generator_labels(key: chex.PRNGKey, step: Integer, index: jax.Array, num_classes: int) -> jax.Array:
     """Draws the classes of the generator's own update, uniform in `[0, num_classes)`, `[B]` int32.
 
     In a critic update, generated examples take the classes of the real ones.
@@ -135,11 +136,11 @@ def generator_labels(key: jax.Array, step: Integer, index: jax.Array, num_classe
     return uniform_classes(example_keys(key, Stream.GENERATOR_LABELS, step, 0, index), num_classes)
 
 
-def sample_labels(key: jax.Array, index: jax.Array, num_classes: int) -> jax.Array:
+def sample_labels(key: chex.PRNGKey, index: jax.Array, num_classes: int) -> jax.Array:
     """Draws classes of samples outside training, uniform in `[0, num_classes)`, `[B]` int32, by (key, i) alone."""
     return uniform_classes(example_keys(key, Stream.SAMPLE_LABELS, 0, 0, index), num_classes)
 
 
-def uniform_classes(keys: jax.Array, num_classes: int) -> jax.Array:
+def uniform_classes(keys: chex.PRNGKey, num_classes: int) -> jax.Array:
     """Draws a class for each key, uniform in `[0, num_classes)`: `[B] -> [B]` int32."""
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, num_classes, jnp.int32))(keys)

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -27,14 +28,19 @@ class Output(NamedTuple):
 
     value: jax.Array
     """Scores `[B]` of a critic, or examples `[B, *image_shape]` of a generator."""
-    variables: dict[str, Any]
+    variables: dict[str, chex.ArrayTree]
     """The network's variables, with new running statistics if it was in training."""
     sown: dict[str, jax.Array]
     """Further outputs by name, such as a critic's `logits [B, num_classes]`."""
 
 
 def call(
-    network: nn.Module, variables: dict[str, Any], x: jax.Array, condition: Condition = UNCONDITIONAL, *, train: bool
+    network: nn.Module,
+    variables: dict[str, chex.ArrayTree],
+    x: jax.Array,
+    condition: Condition = UNCONDITIONAL,
+    *,
+    train: bool,
 ) -> Output:
     """Calls a network. Nothing else does, but for `initialize`.
 
@@ -57,7 +63,7 @@ def call(
     )
 
 
-def initialize(network: nn.Module, key: jax.Array, x: jax.Array, condition: Condition) -> dict[str, Any]:
+def initialize(network: nn.Module, key: chex.PRNGKey, x: jax.Array, condition: Condition) -> dict[str, chex.ArrayTree]:
     """Draws a network's first variables; it may have no parameters.
 
     Args:
@@ -67,17 +73,17 @@ def initialize(network: nn.Module, key: jax.Array, x: jax.Array, condition: Cond
       condition: a condition of the right shapes.
     """
 
-    def init(key: jax.Array, x: jax.Array) -> Any:
+    def init(key: chex.PRNGKey, x: jax.Array) -> Any:
         return network.init(key, x, condition.label, train=True, **_fade(condition))
 
     return {"params": {}} | dict(jax.jit(init)(key, x))
 
 
-def _fade(condition: Condition) -> dict[str, Any]:
+def _fade(condition: Condition) -> dict[str, chex.ArrayTree]:
     return {} if condition.fade is None else {"fade": condition.fade}
 
 
-def mixes_examples(network: nn.Module, variables: dict[str, Any]) -> bool:
+def mixes_examples(network: nn.Module, variables: dict[str, chex.ArrayTree]) -> bool:
     """Tells whether a network's output for one example depends on the others in the batch, as with a batch norm.
 
     A network says so itself, by an attribute `mixes_examples`. One that does not is taken to mix examples if it keeps
@@ -130,14 +136,24 @@ class Gan:
     def score(
         self, critic: Player, x: jax.Array, condition: Condition = UNCONDITIONAL, *, train: bool = False
     ) -> Output:
-        """Returns the critic's scores `[B]` of examples `x [B, *image_shape]`, with its constraint on its weights."""
+        """Returns the critic's scores `[B]` of examples `x [B, *image_shape]`, with its constraint on its weights.
+
+        Raises:
+          ValueError: if the critic returns anything but one score for each example.
+        """
         params, _ = self.constraint.weights(critic.params, critic.constraint)
         output = call(self.critic, critic.variables | {"params": params}, x, condition, train=train)
+        chex.assert_shape(
+            output.value,
+            x.shape[:1],
+            custom_message="the critic must return one score for each example, [B]",
+            exception_type=ValueError,
+        )
         return output._replace(variables=output.variables | {"params": critic.params})
 
     def generate(
         self,
-        variables: dict[str, Any],
+        variables: dict[str, chex.ArrayTree],
         latents: jax.Array,
         condition: Condition = UNCONDITIONAL,
         *,
@@ -150,8 +166,18 @@ class Gan:
           latents: `[B, latent_dim]`.
           condition: what is known of the examples.
           train: see `call`.
+
+        Raises:
+          ValueError: if the generator returns examples of another shape.
         """
-        return call(self.generator, variables, latents, condition, train=train)
+        output = call(self.generator, variables, latents, condition, train=train)
+        chex.assert_shape(
+            output.value,
+            (len(latents), *self.image_shape),
+            custom_message="the generator must return examples [B, *image_shape]",
+            exception_type=ValueError,
+        )
+        return output
 
     def with_precision(self, function: Callable[P, T]) -> Callable[P, T]:
         """Returns `function` with its matrix products and convolutions in `matmul_precision`, in derivatives too.

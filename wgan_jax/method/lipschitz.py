@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -23,10 +24,12 @@ def interpolate(real: jax.Array, fake: jax.Array, epsilon: jax.Array) -> jax.Arr
     Raises:
       ValueError: if the shapes do not fit.
     """
-    if real.shape != fake.shape:
-        raise ValueError(f"real {real.shape} and fake {fake.shape} must have the same shape")
-    if epsilon.shape != real.shape[:1]:
-        raise ValueError(f"epsilon has shape {epsilon.shape}, but needs one number per example: {real.shape[:1]}")
+    chex.assert_equal_shape(
+        [real, fake], custom_message="real and fake must have the same shape", exception_type=ValueError
+    )
+    chex.assert_shape(
+        epsilon, real.shape[:1], custom_message="epsilon must be one number per example", exception_type=ValueError
+    )
     epsilon = epsilon.reshape(epsilon.shape + (1,) * (real.ndim - 1))
     return epsilon * real + (1 - epsilon) * fake
 

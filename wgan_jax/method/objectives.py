@@ -1,7 +1,6 @@
 """The losses that the two players minimise, as pure functions of their parameters and a batch."""
 
-from typing import Any
-
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -12,11 +11,11 @@ from wgan_jax.method.games import Metrics
 from wgan_jax.method.gan import Gan, mixes_examples
 from wgan_jax.method.player import Player
 
-Loss = tuple[jax.Array, tuple[Metrics, dict[str, Any]]]
+Loss = tuple[jax.Array, tuple[Metrics, dict[str, chex.ArrayTree]]]
 
 
 def critic_loss(
-    params: Any,
+    params: chex.ArrayTree,
     gan: Gan,
     critic: Player,
     real: jax.Array,
@@ -65,7 +64,12 @@ def critic_loss(
 
 
 def generator_loss(
-    params: Any, gan: Gan, generator: Player, critic: Player, latents: jax.Array, condition: Condition = UNCONDITIONAL
+    params: chex.ArrayTree,
+    gan: Gan,
+    generator: Player,
+    critic: Player,
+    latents: jax.Array,
+    condition: Condition = UNCONDITIONAL,
 ) -> Loss:
     """Returns the generator's loss against a critic: the game's and the heads' (arXiv 1704.00028, Algorithm 1).
 

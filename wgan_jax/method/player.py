@@ -1,8 +1,8 @@
 """The arrays of one network."""
 
 import dataclasses
-from typing import Any
 
+import chex
 from flax import struct
 
 
@@ -10,22 +10,22 @@ from flax import struct
 class Player:
     """One network's arrays."""
 
-    variables: dict[str, Any]
+    variables: dict[str, chex.ArrayTree]
     """Collections of linen: `params`, and `batch_stats` where a batch norm keeps running statistics."""
-    opt_state: Any
+    opt_state: chex.ArrayTree
     """State of the optimizer."""
-    constraint: Any = ()
+    constraint: chex.ArrayTree = ()
     """State of the critic's constraint. Most have none, which adds no array."""
 
     @property
-    def params(self) -> Any:
+    def params(self) -> chex.ArrayTree:
         """The trained parameters."""
         return self.variables["params"]
 
-    def with_params(self, params: Any) -> "Player":
+    def with_params(self, params: chex.ArrayTree) -> "Player":
         """Returns the player with other parameters."""
         return self.with_variables(self.variables | {"params": params})
 
-    def with_variables(self, variables: dict[str, Any]) -> "Player":
+    def with_variables(self, variables: dict[str, chex.ArrayTree]) -> "Player":
         """Returns the player with other parameters and running statistics."""
         return dataclasses.replace(self, variables=variables)

@@ -6,6 +6,7 @@ This is the only place that knows how they are distributed. A prior of your own 
 import dataclasses
 from typing import Protocol
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -24,10 +25,10 @@ class Prior(Protocol):
     def num_classes(self) -> int:
         """Number of classes; 0 for an unconditional GAN."""
 
-    def classes(self, keys: jax.Array) -> jax.Array | None:
+    def classes(self, keys: chex.PRNGKey) -> jax.Array | None:
         """Draws a class for each key: `[B] -> [B]` int32; None for an unconditional GAN."""
 
-    def draw(self, keys: jax.Array, label: jax.Array | None = None) -> tuple[jax.Array, Condition]:
+    def draw(self, keys: chex.PRNGKey, label: jax.Array | None = None) -> tuple[jax.Array, Condition]:
         """Draws a latent for each key, and returns what both players know of the examples made of them.
 
         Args:
@@ -46,11 +47,11 @@ class Normal:
     latent_dim: int
     num_classes: int = 0
 
-    def classes(self, keys: jax.Array) -> jax.Array | None:
+    def classes(self, keys: chex.PRNGKey) -> jax.Array | None:
         """Draws a class for each key: `[B]` int32, uniform in `[0, num_classes)`; None without classes."""
         return draws.uniform_classes(keys, self.num_classes) if self.num_classes else None
 
-    def draw(self, keys: jax.Array, label: jax.Array | None = None) -> tuple[jax.Array, Condition]:
+    def draw(self, keys: chex.PRNGKey, label: jax.Array | None = None) -> tuple[jax.Array, Condition]:
         """Draws a latent from N(0, I) for each key: `[B, latent_dim]` float32."""
         return draws.normal(keys, self.latent_dim), Condition(label=label)
 

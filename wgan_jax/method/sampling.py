@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +25,7 @@ FRAMES = 10
 def sample(
     gan: Gan,
     state: TrainState,
-    key: jax.Array,
+    key: chex.PRNGKey,
     num: int = 64,
     *,
     label: int | ArrayLike | None = None,
@@ -50,7 +51,7 @@ def sample(
     return generate(gan, state, latents(gan, key, num), label, ema=ema)
 
 
-def latents(gan: Gan, key: jax.Array, num: int) -> jax.Array:
+def latents(gan: Gan, key: chex.PRNGKey, num: int) -> jax.Array:
     """Draws the latents of `num` samples, `[num, latent_dim]`. The i-th is a function of (key, i), to the last bit.
 
     They are drawn in chunks of one size, since a compiler may round another number of rows differently.
@@ -61,7 +62,7 @@ def latents(gan: Gan, key: jax.Array, num: int) -> jax.Array:
     return jnp.concatenate(chunks)[:num]
 
 
-def classes(gan: Gan, key: jax.Array, num: int) -> np.ndarray | None:
+def classes(gan: Gan, key: chex.PRNGKey, num: int) -> np.ndarray | None:
     """Draws the classes of `num` samples, `[num]` int32, all equally likely. The i-th is a function of (key, i).
 
     Returns None if the GAN is unconditional.
@@ -128,7 +129,7 @@ def interpolate(start: jax.Array, end: jax.Array, num: int) -> jax.Array:
     return length * (first * start / lengths[0] + second * end / lengths[1])
 
 
-def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
+def walks(gan: Gan, key: chex.PRNGKey, num: int) -> jax.Array:
     """Draws the latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`."""
     ends = latents(gan, key, 2 * num).reshape(num, 2, -1)
     paths = jax.vmap(lambda pair: interpolate(pair[0], pair[1], FRAMES))(ends)
@@ -137,6 +138,6 @@ def walks(gan: Gan, key: jax.Array, num: int) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(
-    generator: nn.Module, variables: dict[str, Any], latents: jax.Array, label: jax.Array | None
+    generator: nn.Module, variables: dict[str, chex.ArrayTree], latents: jax.Array, label: jax.Array | None
 ) -> jax.Array:
     return call(generator, variables, latents, Condition(label), train=False).value

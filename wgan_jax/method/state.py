@@ -1,7 +1,6 @@
 """All arrays of a run: two players, the generator's average, the step and the key. A checkpoint holds nothing else."""
 
-from typing import Any
-
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -18,15 +17,15 @@ class TrainState:
 
     step: jax.Array
     """Number of generator iterations done, int32."""
-    key: jax.Array
+    key: chex.PRNGKey
     """The one key of the run, from which `draws` makes every draw."""
     generator: Player
     critic: Player
-    ema: dict[str, Any]
+    ema: dict[str, chex.ArrayTree]
     """The generator's variables, averaged over the iterations."""
 
 
-def init_state(gan: Gan, key: jax.Array) -> TrainState:
+def init_state(gan: Gan, key: chex.PRNGKey) -> TrainState:
     """Returns the state before the first step, as a function of the key.
 
     Args:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -17,7 +18,7 @@ from wgan_jax.method.player import Player
 from wgan_jax.method.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-Gradient = tuple[Any, Metrics, dict[str, Any]]
+Gradient = tuple[chex.ArrayTree, Metrics, dict[str, chex.ArrayTree]]
 """A gradient by parameters, metrics, and new running statistics."""
 
 
@@ -81,6 +82,7 @@ def make_train_step(
         slope, metrics, statistics = mean(gradient_of)
         params, opt_state = descend(gan.critic_optimizer, slope, critic.opt_state, params, state.step)
         params, after = gan.constraint.project(params)
+        check_projection(params, critic.params)
         metrics |= before | after | {"critic_grad_norm": optax.tree.norm(slope)}
         return Player(statistics | {"params": params}, opt_state, constraint_state), metrics
 
@@ -112,15 +114,19 @@ def make_train_step(
     return gan.with_precision(train_step)
 
 
-def gradient(loss: Callable[..., Loss], params: Any, *args: Any) -> Gradient:
+def gradient(loss: Callable[..., Loss], params: chex.ArrayTree, *args: Any) -> Gradient:
     """Returns the gradient of a loss by `params`, its metrics, and the network's new running statistics."""
     (_, (metrics, variables)), slope = jax.value_and_grad(loss, has_aux=True)(params, *args)
     return slope, metrics, {name: values for name, values in variables.items() if name != "params"}
 
 
 def descend(
-    optimizer: optax.GradientTransformation, slope: Any, opt_state: Any, params: Any, step: jax.Array
-) -> tuple[Any, Any]:
+    optimizer: optax.GradientTransformation,
+    slope: chex.ArrayTree,
+    opt_state: chex.ArrayTree,
+    params: chex.ArrayTree,
+    step: jax.Array,
+) -> tuple[chex.ArrayTree, chex.ArrayTree]:
     """Returns parameters and optimizer state after one update; the learning rate may depend on the iteration."""
     updates, opt_state = optax.with_extra_args_support(optimizer).update(slope, opt_state, params, step=step)
     return optax.apply_updates(params, updates), opt_state
@@ -150,15 +156,28 @@ def check_batch(gan: Gan, state: TrainState, batch: Batch, microbatches: int) ->
       ValueError: if the examples have another shape than the GAN's, or cannot be cut into microbatches.
     """
     shape = batch["image"].shape
-    if shape[2:] != gan.image_shape:
-        wanted = ", ".join(map(str, gan.image_shape))
-        raise ValueError(f"batch['image'] has shape {shape}, but must be [n_critic, B, {wanted}]")
+    chex.assert_shape(
+        batch["image"],
+        (None, None, *gan.image_shape),
+        custom_message="batch['image'] must be [n_critic, B, *image_shape]",
+        exception_type=ValueError,
+    )
     if shape[1] % microbatches:
         raise ValueError(f"a batch of {shape[1]} cannot be cut into {microbatches} microbatches of one size")
     networks = ((gan.generator, state.generator), (gan.critic, state.critic))
     if microbatches > 1 and any(mixes_examples(network, player.variables) for network, player in networks):
         raise ValueError("batch normalization needs the whole batch: use microbatches = 1, or another normalization")
     return shape[0], shape[1]
+
+
+def check_projection(params: chex.ArrayTree, before: chex.ArrayTree) -> None:
+    """Raises `ValueError` if a constraint has changed the shapes or types of the critic's parameters."""
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+        params,
+        before,
+        custom_message="a constraint's `before` and `project` must return parameters of the same shapes and types",
+        exception_type=ValueError,
+    )
 
 
 def ema_decay(decay: float, step: jax.Array) -> jax.Array:
