@@ -1,4 +1,4 @@
-"""WGANs on scikit-learn's digits: 8×8, real, and with no network needed: `--config=configs/digits.py:VARIANT`.
+"""WGANs on scikit-learn's digits: 8×8 and real; nothing is downloaded: `--config=configs/digits.py:VARIANT`.
 
 VARIANT is
     penalty     WGAN-GP, the default,
