@@ -173,7 +173,7 @@ def _aligned(x: jax.Array, *axes: int, unit: int = 8) -> jax.Array:
 
 
 def _in_phases(image: Sequence[int], kernel: Sequence[int], channels: int, strides: Pair) -> bool:
-    """Whether the gradients of a strided convolution are faster by way of `_input_gradient_phases`."""
+    """Tells whether the gradients of a strided convolution are faster by way of `_input_gradient_phases`."""
     small = any(n <= k for n, k in zip(image, kernel, strict=True))
     return strides != (1, 1) and (small or channels < 8)
 
