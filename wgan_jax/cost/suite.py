@@ -348,7 +348,7 @@ PARTS: dict[str, Callable[[Path, float, list[Row]], Iterator[Row]]] = {
     "bits": bits,
     "trajectory": trajectory,
 }
-UNTIL = {"speed": 0.5, "bits": 0.55, "torch": 0.85, "trajectory": 1.0}
+UNTIL = {"speed": 0.45, "bits": 0.5, "torch": 0.85, "trajectory": 1.0}
 """The parts in their order, and the share of the time until which each may go on."""
 
 
