@@ -27,7 +27,7 @@ ARROWS = {
     "metrics": "method data devices",
     "report": "errors files method data",
     "run": "errors version files method data config devices metrics report",
-    "cost": "errors files method data config devices",
+    "cost": "errors method data config devices",
     "cli": "errors devices",
     "train": "config devices run cli",
     "sample": "errors method data report run cli",
