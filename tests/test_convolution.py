@@ -1,6 +1,7 @@
 import functools
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 
@@ -416,3 +417,50 @@ def test_no_slow_convolution_is_left_in_a_configs_step(config):
     lowered = jax.jit(make_train_step(gan)).lower(state, batch)
     options = {"xla_backend_optimization_level": 0}  # of the machine's code, which is not looked at
     assert slow_convolutions(lowered.compile(compiler_options=options).as_text()) == []
+
+
+FOR_GPUS = [
+    ((2, 8, 8, 9), (5, 5, 9, 6), (2, 2)),  # no larger than the kernel, when halved
+    ((2, 7, 7, 9), (5, 5, 9, 6), (2, 2)),
+    ((2, 8, 8, 9), (4, 4, 9, 6), (2, 2)),
+    ((2, 16, 16, 3), (5, 5, 3, 6), (2, 2)),  # few channels
+    ((2, 8, 8, 3), (3, 3, 3, 5), (1, 1)),
+    ((2, 5, 9, 3), (2, 5, 3, 5), (3, 2)),
+    ((2, 4, 6, 2), (6, 1, 2, 5), (2, 1)),
+]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2**-8 / np.sqrt(3))])
+@pytest.mark.parametrize(("x", "w", "strides"), FOR_GPUS)
+def test_the_forms_for_gpus_are_those_of_xla(x, w, strides, dtype, tolerance):
+    x, w, y = arrays(x, w, strides, dtype)
+
+    def of(kind):
+        forms = (getattr(convolution, f"_{name}_{kind}") for name in ("conv", "input_gradient", "kernel_gradient"))
+        f, g, h = forms
+        return jax.jit(
+            lambda x, w, y: (f(x, w, strides), g(y, w, x.shape[1:3], strides), h(x, y, w.shape[:2], strides))
+        )
+
+    ours = of("gpu")(x, w, y)
+    assert {a.dtype for a in ours} == {jnp.dtype(dtype)}
+    assert_close(ours, of("xla")(*(a.astype(jnp.float32) for a in (x, w, y))), tolerance)
+
+
+def gradients_for(platform, x, w, strides):
+    """The program of both gradients."""
+    f = lambda x, w, y: jax.vjp(lambda x, w: conv(x, w, strides), x, w)[1](y)  # noqa: E731
+    traced = jax.jit(f).trace(*arrays(x, w, strides))
+    return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize(("x", "w", "strides"), [layer for layer in FOR_GPUS if layer[2] != (1, 1)])
+def test_no_zeros_between_pixels_are_multiplied_on_a_gpu(x, w, strides):
+    dilated = re.compile(r"(lhs|rhs)_dilate = \[(?!1, 1\])")
+    assert dilated.search(gradients_for("tpu", x, w, strides))
+    assert not dilated.search(gradients_for("cuda", x, w, strides))
+
+
+def test_other_convolutions_on_a_gpu_are_xlas():
+    x, w, strides = (2, 16, 16, 16), (5, 5, 16, 8), (2, 2)
+    assert gradients_for("cuda", x, w, strides) == gradients_for("tpu", x, w, strides)

@@ -1,4 +1,4 @@
-"""What the environment asks of XLA for GPUs, given what it said before; no GPU is needed, or was at hand."""
+"""What the environment asks of XLA for GPUs, given what it said before; no GPU is needed."""
 
 import json
 import os

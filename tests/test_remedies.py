@@ -26,7 +26,7 @@ import wgan_jax
 from wgan_jax import UserError, cli, data
 from wgan_jax.config import check, default
 from wgan_jax.config.settings import flatten
-from wgan_jax.cost import slices
+from wgan_jax.cost import slices, suite
 from wgan_jax.data import batches
 from wgan_jax.data import tfds as of_tfds
 from wgan_jax.devices import hosts, mesh
@@ -330,6 +330,16 @@ def _(_, monkeypatch, request):
     monkeypatch.chdir(ROOT)
     message = run_command(monkeypatch, capsys, "--config=none.py")
     assert run_command(monkeypatch, capsys, f"--config={read('such as (.*)', message)}") == ""
+    return message
+
+
+@case("run it from the folder of the repository")
+def _(tmp_path, monkeypatch, _):
+    monkeypatch.chdir(tmp_path)
+    message = told(suite.run, tmp_path / "out", 1.0)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(suite, "UNTIL", {})  # no part is needed to see that it goes on
+    suite.run(tmp_path / "out", 1.0)
     return message
 
 

@@ -204,7 +204,12 @@ class Gan:
 
     def lower_precision(self) -> torch.autocast:
         """For the networks' forward passes; gradients and the penalty's norm stay outside."""
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.autocast)
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.autocast)
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        return next(self.critic.parameters()).device.type
 
 
 def build(
@@ -227,6 +232,8 @@ def build(
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
     autocast: bool = False,
+    device: str = "cpu",
+    capturable: bool = False,
 ) -> Gan:
     """Networks ("mlp", "dcgan" or "resnet") and optimizers, with wgan_jax's names of settings.
 
@@ -237,6 +244,8 @@ def build(
       learning_rate: 0 for the paper's, 1e-4 of Adam and 5e-5 of RMSProp.
       memory_format: of the networks; the images should have it too.
       autocast: bfloat16 in the forward passes, where PyTorch finds it safe; parameters stay in float32.
+      device: `cpu` or `cuda`.
+      capturable: keep the optimizers' counts on the device, as a CUDA graph needs.
     """
     shape = tuple(np.roll(image_shape, 1).tolist())  # channels first
     match network:
@@ -251,11 +260,15 @@ def build(
 
     def make_optimizer(network: nn.Module) -> torch.optim.Optimizer:
         if (optimizer or {"gradient_penalty": "adam", "clip": "rmsprop"}[constraint]) == "adam":
-            return torch.optim.Adam(network.parameters(), learning_rate or 1e-4, (b1, b2), eps=1e-8, fused=True)
-        return torch.optim.RMSprop(network.parameters(), learning_rate or 5e-5, alpha=0.99, eps=1e-8, foreach=True)
+            return torch.optim.Adam(
+                network.parameters(), learning_rate or 1e-4, (b1, b2), eps=1e-8, fused=True, capturable=capturable
+            )
+        return torch.optim.RMSprop(
+            network.parameters(), learning_rate or 5e-5, alpha=0.99, eps=1e-8, foreach=True, capturable=capturable
+        )
 
     for module in (generator, critic):
-        module.to(dtype=dtype, memory_format=memory_format)
+        module.to(device=device, dtype=dtype, memory_format=memory_format)
     return Gan(
         generator=generator,
         critic=critic,
@@ -271,12 +284,12 @@ def build(
     )
 
 
-def draw(gan: Gan, n_critic: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Critic latents `[n_critic, B, latent_dim]`, ε `[n_critic, B]` and generator latents `[B, latent_dim]`."""
+def draw(gan: Gan, n_critic: int, batch_size: int, generator_batch_multiple: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Critic latents `[n_critic, B, latent_dim]`, ε `[n_critic, B]` and generator latents `[B', latent_dim]`."""
     return (
-        torch.randn(n_critic, batch_size, gan.latent_dim),
-        torch.rand(n_critic, batch_size),
-        torch.randn(batch_size, gan.latent_dim),
+        torch.randn(n_critic, batch_size, gan.latent_dim, device=gan.device),
+        torch.rand(n_critic, batch_size, device=gan.device),
+        torch.randn(batch_size * generator_batch_multiple, gan.latent_dim, device=gan.device),
     )
 
 

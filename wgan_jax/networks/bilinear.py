@@ -20,27 +20,29 @@ Form = Callable[..., jax.Array]
 """Function `(a, b, **params) -> result`. The operands and the result have four axes each."""
 
 
-def primitive(name: str, default: Form, cpu: Form, *, batch: bool) -> Primitive:
-    """Returns a primitive that computes `cpu(a, b, **params)` on the CPU and `default(a, b, **params)` elsewhere.
+def primitive(name: str, default: Form, cpu: Form, gpu: Form, *, batch: bool) -> Primitive:
+    """Returns a primitive that computes `default(a, b, **params)`, or the form for the CPU or for a GPU.
 
     The operands and the result may have additional leading axes, the same for all three. `vmap` adds them. The
-    primitive's parameter `precision` applies to the matrix products of both forms. It is a name that
+    primitive's parameter `precision` applies to the matrix products of every form. It is a name that
     `jax.default_matmul_precision` accepts, or None.
 
     Args:
       name: name of the operation in a jaxpr.
-      default: the function for every platform except the CPU.
+      default: the function for every platform except the CPU and GPUs.
       cpu: the same function in a form that is faster on the CPU.
+      gpu: the same function in a form that is faster on a GPU.
       batch: whether the first axis of `a` and of the result is a batch of independent examples. `vmap` over `a` alone
         then only makes this batch larger.
     """
     result = Primitive(name)
-    default, cpu = _over_leading_axes(default), _over_leading_axes(cpu)
+    default, cpu, gpu = (_over_leading_axes(form) for form in (default, cpu, gpu))
     traced = jax.jit(default, static_argnames=("strides", "size", "precision"))
     result.def_impl(functools.partial(xla.apply_primitive, result))
     result.def_abstract_eval(lambda a, b, **params: traced.trace(a, b, **params).jaxpr.out_avals[0])
     mlir.register_lowering(result, mlir.lower_fun(default, multiple_results=False))
     mlir.register_lowering(result, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(result, mlir.lower_fun(gpu, multiple_results=False), platform="gpu")
     batching.primitive_batchers[result] = functools.partial(_batched, result, batch)
     return result
 

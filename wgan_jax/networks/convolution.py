@@ -6,9 +6,10 @@ three is a JAX primitive, and its derivatives are expressed through the other tw
 mode, in reverse mode or in a mixture of them, therefore consists of these three operations. The second derivative that
 the gradient penalty needs is an example.
 
-On GPU and TPU the three are XLA's own convolutions. On the CPU each of them has a special form, because XLA computes
+On a TPU the three are XLA's own convolutions. On the CPU each of them has a special form, because XLA computes
 convolutions with an unusual layout in a naive loop there, which is many times slower. The convolutions in derivatives
-have such layouts.
+have such layouts. On a GPU they have a special form for small images and few channels, where XLA does not find the fast
+kernels of cuDNN.
 
 Images have the shape `[B, H, W, C]` and kernels `[kernel height, kernel width, C, features]`. The padding is SAME: an
 image of height H becomes an image of height `ceil(H / stride)`.
@@ -159,6 +160,65 @@ def _kernel_gradient_cpu(x: jax.Array, y: jax.Array, size: Pair, strides: Pair) 
     return _dot(lax.optimization_barrier(both), y, (0, 1, 2), (0, 1, 2))
 
 
+# The GPU's forms. XLA finds cuDNN's gradients by the shapes of its own convolutions. Where an image is no larger than
+# the kernel it takes one for the other, and multiplies by all the zeros between strided pixels: 8 times the work for
+# 4×4 pixels and a 5×5 kernel. And in bfloat16, cuDNN is slow with channels that do not fill 16 bytes.
+
+
+def _aligned(x: jax.Array, *axes: int, unit: int = 8) -> jax.Array:
+    """Fills axes of channels up with zeros to a multiple of `unit`, in bfloat16."""
+    if x.dtype.itemsize != 2:
+        return x  # float32 is a little faster as it is
+    return winograd.pad(x, {axis: (0, -x.shape[axis] % unit) for axis in axes})
+
+
+def _in_phases(image: Sequence[int], kernel: Sequence[int], channels: int, strides: Pair) -> bool:
+    """Tells whether the gradients of a strided convolution are faster by way of `_input_gradient_phases`."""
+    small = any(n <= k for n, k in zip(image, kernel, strict=True))
+    return strides != (1, 1) and (small or channels < 8)
+
+
+def _input_gradient_phases(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -> jax.Array:
+    """Computes each phase of the rows and columns by a convolution of stride 1, and interleaves them.
+
+    Phase p of row m is `Σ_d y[m + d] w[p + low − s·d]` over the offsets d for which there is such a tap.
+    """
+    (sh, sw), channels = strides, w.shape[2]
+    w = _aligned(w, 2, unit=max(1, 8 // (sh * sw)))
+    kh, kw, wide, features = w.shape
+    pads, offsets = {}, []
+    for axis, (k, s, (low, _)) in enumerate(zip((kh, kw), strides, _same(size, (kh, kw), strides), strict=True)):
+        first, last = -((k - 1 - low) // s), (s - 1 + low) // s
+        taps = s * (last - first + 1)
+        pads[axis] = (s * last - low, taps - k - (s * last - low))
+        offsets.append((-first, last))
+    w = winograd.pad(w, pads)
+    w = w.reshape(-1, sh, w.shape[1] // sw, sw, wide, features)[::-1, :, ::-1]
+    w = w.transpose(0, 2, 5, 1, 3, 4).reshape(w.shape[0], w.shape[2], features, sh * sw * wide)
+    x = _conv_xla(y, w, (1, 1), offsets)
+    x = x.reshape(*x.shape[:3], sh, sw, wide).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(x.shape[0], x.shape[1] * sh, -1, wide)
+    return x[:, : size[0], : size[1], :channels]
+
+
+def _conv_gpu(x: jax.Array, w: jax.Array, strides: Pair) -> jax.Array:
+    return _conv_xla(_aligned(x, 3), _aligned(w, 2, 3), strides)[..., : w.shape[3]]
+
+
+def _input_gradient_gpu(y: jax.Array, w: jax.Array, size: Pair, strides: Pair) -> jax.Array:
+    if _in_phases(y.shape[1:3], w.shape[:2], w.shape[2], strides):
+        return _input_gradient_phases(y, w, size, strides)
+    return _input_gradient_xla(_aligned(y, 3), _aligned(w, 2, 3), size, strides)[..., : w.shape[2]]
+
+
+def _kernel_gradient_gpu(x: jax.Array, y: jax.Array, size: Pair, strides: Pair) -> jax.Array:
+    channels, features = x.shape[3], y.shape[3]
+    if not _in_phases(y.shape[1:3], size, channels, strides):
+        return _kernel_gradient_xla(_aligned(x, 3), _aligned(y, 3), size, strides)[:, :, :channels, :features]
+    shape, (height, width) = jax.ShapeDtypeStruct((*size, channels, features), x.dtype), x.shape[1:3]
+    return jax.linear_transpose(lambda w: _input_gradient_phases(y, w, (height, width), strides), shape)(x)[0]
+
+
 def _in_float32(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     def rounded(a: jax.Array, b: jax.Array, **params: Any) -> jax.Array:
         # Few CPUs multiply bfloat16. In float32 the products are exact, and Winograd's forms need fewer of them.
@@ -168,12 +228,16 @@ def _in_float32(form: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return rounded
 
 
-_conv = bilinear.primitive("conv", _conv_xla, _in_float32(_conv_cpu), batch=True)
+_conv = bilinear.primitive("conv", _conv_xla, _in_float32(_conv_cpu), _conv_gpu, batch=True)
 _input_gradient = bilinear.primitive(
-    "conv_input_gradient", _input_gradient_xla, _in_float32(_input_gradient_cpu), batch=True
+    "conv_input_gradient", _input_gradient_xla, _in_float32(_input_gradient_cpu), _input_gradient_gpu, batch=True
 )
 _kernel_gradient = bilinear.primitive(
-    "conv_kernel_gradient", _kernel_gradient_xla, _in_float32(_kernel_gradient_cpu), batch=False
+    "conv_kernel_gradient",
+    _kernel_gradient_xla,
+    _in_float32(_kernel_gradient_cpu),
+    _kernel_gradient_gpu,
+    batch=False,
 )
 
 bilinear.define_gradients(
