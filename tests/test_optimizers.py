@@ -154,7 +154,7 @@ def test_the_order_of_clipping(order):
         params, _ = constraint.before(params)
         gradient = params - jnp.asarray(target, jnp.float32)
         updates, state = optimizer.update(gradient, state, params, step=jnp.int32(i))
-        params, _ = constraint.after(optax.apply_updates(params, updates))
+        params, _ = constraint.project(optax.apply_updates(params, updates))
 
         w = np.clip(w, -bound, bound) if order == "before" else w
         g = w - target

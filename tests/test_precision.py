@@ -10,7 +10,7 @@ import pytest
 import wgan_jax
 from wgan_jax import UserError
 from wgan_jax.method.batch import batch_shapes
-from wgan_jax.method.sampling import CHUNK
+from wgan_jax.method.sampling import CHUNK, generate
 from wgan_jax.method.step import repeat
 from wgan_jax.metrics.estimate import make_estimate
 
@@ -73,7 +73,7 @@ def test_estimates_and_samples_have_it():
     found = precisions(lowered(make_estimate(gan), state, batch))
     assert all(operands == ["HIGHEST"] * 2 for operands in found)
     z = jax.ShapeDtypeStruct((CHUNK, gan.latent_dim), np.float32)
-    found = precisions(lowered(lambda state, z: wgan_jax.sampling.generate(gan, state, z), state, z))
+    found = precisions(lowered(lambda state, z: generate(gan, state, z), state, z))
     assert all(operands == ["HIGHEST"] * 2 for operands in found)
 
 

@@ -32,8 +32,8 @@ TRAINER = """
 import sys
 from pathlib import Path
 import jax, wgan_jax
-from wgan_jax.checkpointer import Checkpointer
-from wgan_jax.workdir import read_config
+from wgan_jax.run.checkpointer import Checkpointer
+from wgan_jax.run.workdir import read_config
 workdir = Path(sys.argv[1])
 state = wgan_jax.init_state(wgan_jax.build(read_config(workdir)), jax.random.key(0))
 with Checkpointer(workdir, keep=1) as checkpointer:

@@ -288,4 +288,4 @@ def test_training_tells_how_many_processes_read(tmp_path, monkeypatch, first):
     monkeypatch.setattr(hosts, "is_first", lambda: first)
     with pytest.raises(UserError, match="enough"):
         training.train(tiny_config(), tmp_path / "run", Interrupt())
-    assert asked == ({"held_out": 1, "train": 4} if first else {"train": 4})
+    assert asked == {"held_out": 1, "train": 4}
