@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from wgan_jax.cost import suite
+from wgan_jax.cost import suite, suite_table
 
 from .commands import ROOT, command, environment, run
 
@@ -117,7 +117,7 @@ RESULTS = {
 
 
 def test_the_table():
-    text = suite.table(RESULTS)
+    text = suite_table.table(RESULTS)
     assert "a card, 8 CPU cores, 2026-01-02, jax 1.2" in text
     assert "| digits | 64 | float32 | 12.3 | 13.0 | 25,921 | 0.250 | 50 % | 1,234 | 6.8 | yes |" in text
     assert f"another process ({suite.REPEATED}): float32 no." in text
