@@ -184,3 +184,9 @@ def test_stages_that_leave_a_gap_or_overlap(spans, tmp_path):
     gan = wgan_jax.build(tiny_config())
     with pytest.raises(ValueError, match="must follow one another from 0 to 12"):
         train(tiny_config(), tmp_path, stages=tuple(Stage(gan, 8, *span) for span in spans))
+
+
+@pytest.mark.parametrize("batch_size", [0, -8, 8.0, None])
+def test_a_stage_whose_batches_have_no_size(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size = {batch_size!r}: must be an int"):
+        check_stages((Stage(wgan_jax.build(config()), batch_size, 0, 12),), 12)
