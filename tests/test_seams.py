@@ -258,3 +258,18 @@ def test_a_head_joins_both_losses():
     assert float(metrics["generator_code_loss"]) < 0.5 * float(first["generator_code_loss"])
     _, silent = train(dataclasses.replace(whole, heads=()))
     assert not any("code" in name for name in silent)
+
+
+class Talkative(Linear):
+    """A critic that sows what no head asks for: a scalar and a dict."""
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train=False):
+        self.sow("intermediates", "mean", jnp.mean(x))
+        self.sow("intermediates", "features", {"x": x})
+        return nn.Dense(1, use_bias=False, name="score")(x)[:, 0]
+
+
+def test_what_a_critic_sows_for_no_head_may_have_any_form():
+    _, metrics = train(gan(critic=Talkative()))
+    assert np.isfinite(metrics["critic_loss"])
