@@ -34,10 +34,11 @@ def main() -> None:
     label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
     if f.by_class:
         label = np.arange(gan.num_classes).repeat(f.num)
-    z = latents(gan, key, num)
     if f.interpolate:
-        columns, z = FRAMES, walks(gan, key, num)
+        columns, z = FRAMES, walks(gan, key, num, label)
         label = None if label is None else label.repeat(FRAMES)
+    else:
+        z = latents(gan, key, num, label)
     images = generate(gan, state, z, label, ema=f.ema)
     media.write(f.out, np.asarray(images), label, columns)
     print(f"{len(images)} examples after {int(state.step):,} iterations: {f.out}")
