@@ -196,6 +196,14 @@ NO_LOCAL_PATH = "is not a path of this machine"
         (["train", "--config=/", "--workdir=w"], ["--config=/: no such file"]),
         (["train", f"--config={300 * 'x'}", "--workdir=w"], ["xxx: no such file"]),
         (["train", f"--config={ROOT / 'LICENSE'}", "--workdir=w"], ["--config: IndentationError"]),
+        (
+            ["train", f"--config={ROOT / 'configs' / 'digits.py'}:vae", "--workdir=w"],
+            ["digits.py:vae: 'vae': must be one of penalty, clip, auxiliary, projection"],
+        ),
+        (
+            ["train", f"--config={ROOT / 'configs' / 'mnist.py'}:vae", "--workdir=w"],
+            ["mnist.py:vae: TypeError: get_config() takes 0 positional arguments but 1 was given"],
+        ),
         ([*TRAIN, "--config.stpes=3"], ["stpes", 'Did you mean "steps"']),
         ([*TRAIN, "--config.critic.zzz=3"], ["zzz"]),
         ([*TRAIN, "--config.steps=many"], ["config.steps", "many"]),

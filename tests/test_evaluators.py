@@ -109,3 +109,20 @@ def test_evaluate_reads_the_rows_of_the_loop(tmp_path):
     for name in ("training_estimate", "held_out_estimate", "wasserstein_exact", "mean_pixel"):
         assert result[name] == pytest.approx(last[name], rel=1e-5), name
     assert 0 <= result["nearest_neighbour_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "every", "message"),
+    [
+        ("a", -1, "every = -1"),
+        ("a", 2.0, "every = 2.0"),
+        ("b", 1, "'b': another number"),
+        ("step", 1, "'step': another"),
+    ],
+)
+def test_a_row_that_cannot_be_measured_is_refused_before_the_run(name, every, message, tmp_path):
+    rows = (Evaluator("b", lambda config: 1, False, lambda context: None),)
+    rows += (Evaluator(name, lambda config: every, False, lambda context: None),)
+    with pytest.raises(ValueError, match=message):
+        train(tiny_config(), tmp_path, evaluators=rows)
+    assert not list(tmp_path.iterdir())

@@ -118,3 +118,7 @@ def test_clip_weights_needs_a_positive_bound(bound):
 def test_clipped_fraction_counts_parameters():
     params = {"a": jnp.array([0.2, -0.01, 0.0, 0.005]), "b": jnp.array([-3.0])}
     np.testing.assert_allclose(lipschitz.clipped_fraction(params, 0.01), 3 / 5)
+
+
+def test_no_parameter_of_a_critic_without_any_is_at_the_bound():
+    assert lipschitz.clipped_fraction({}, 0.01) == 0

@@ -30,3 +30,11 @@ def test_docstrings_begin_as_plain_english_does(path):
     for is_function, line in first_lines(ast.parse(path.read_text())):
         assert not DANGLING.match(line), line
         assert not is_function or VERB.match(line), f"begins with no verb: {line}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "wgan_jax").glob("*.py")), ids=lambda path: path.name)
+def test_the_help_of_a_flag_begins_as_plain_english_does(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith(("DEFINE_", "define_path")):
+            for help in [arg.value for arg in node.args[2:] if isinstance(arg, ast.Constant)]:
+                assert not isinstance(help, str) or not re.match(r"(Of|What)\b", help.partition(": ")[2] or help), help

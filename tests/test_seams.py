@@ -17,7 +17,7 @@ from wgan_jax.method.constraints import Constraint, chain, gradient_penalty
 from wgan_jax.method.draws import Keys, Stream
 from wgan_jax.method.gan import mixes_examples
 from wgan_jax.method.heads import Head
-from wgan_jax.method.sampling import latents
+from wgan_jax.method.sampling import latents, walks
 from wgan_jax.metrics.estimate import make_estimate, make_fakes
 from wgan_jax.networks import mlp
 from wgan_jax.run.checkpointer import Checkpointer
@@ -258,3 +258,54 @@ def test_a_head_joins_both_losses():
     assert float(metrics["generator_code_loss"]) < 0.5 * float(first["generator_code_loss"])
     _, silent = train(dataclasses.replace(whole, heads=()))
     assert not any("code" in name for name in silent)
+
+
+class Talkative(Linear):
+    """A critic that sows what no head asks for: a scalar and a dict."""
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train=False):
+        self.sow("intermediates", "mean", jnp.mean(x))
+        self.sow("intermediates", "features", {"x": x})
+        return nn.Dense(1, use_bias=False, name="score")(x)[:, 0]
+
+
+def test_what_a_critic_sows_for_no_head_may_have_any_form():
+    _, metrics = train(gan(critic=Talkative()))
+    assert np.isfinite(metrics["critic_loss"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Apart(wgan_jax.priors.Normal):
+    """Latents around a centre for each class, and a network that is half grown."""
+
+    def draw(self, keys, label=None):
+        z, condition = super().draw(keys, label)
+        return z + 100 * label[:, None], dataclasses.replace(condition, fade=jnp.float32(0.5))
+
+
+class Grown(nn.Module):
+    """A generator that returns the first latent, times the share of its newest block."""
+
+    @nn.compact
+    def __call__(self, z, label=None, *, train=False, fade=1.0):
+        return fade * jnp.tile(z[:, :1], (1, *SHAPE))
+
+
+class Growing(Linear):
+    @nn.compact
+    def __call__(self, x, label=None, *, train=False, fade=1.0):
+        return fade * x[:, 0]
+
+
+def test_samples_walks_and_estimates_know_what_the_prior_says_of_its_latents():
+    whole = gan(prior=Apart(LATENT, 3), generator=Grown(), critic=Growing())
+    state = wgan_jax.init_state(whole, KEY)
+    label = np.array([0, 1, 2, 2])
+    images = wgan_jax.sample(whole, state, KEY, 4, label=label)
+    np.testing.assert_allclose(images[:, 0], 50 * label, atol=5)
+    assert np.abs(wgan_jax.sample(whole, state, KEY, 4) % 50 - 25).min() > 15
+    paths = walks(whole, KEY, 4, label).reshape(4, -1, LATENT)
+    np.testing.assert_allclose(paths[:, [0, -1], 0], 100 * np.stack([label, label], 1), atol=5)
+    batch = {"image": np.zeros((1, 4, *SHAPE), np.float32), "label": label[None]}
+    assert make_estimate(whole)(state, batch) == pytest.approx(-0.25 * 100 * label.mean(), abs=3)

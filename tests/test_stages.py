@@ -11,6 +11,7 @@ from wgan_jax import data
 from wgan_jax.config import stages as stages_of
 from wgan_jax.data import batches
 from wgan_jax.devices.mesh import Parallel
+from wgan_jax.errors import UserError
 from wgan_jax.method.stages import Stage, check_stages, examples_before, grow, stage_after, stage_of
 from wgan_jax.method.state import named_arrays
 from wgan_jax.report.reports import Reports
@@ -184,3 +185,32 @@ def test_stages_that_leave_a_gap_or_overlap(spans, tmp_path):
     gan = wgan_jax.build(tiny_config())
     with pytest.raises(ValueError, match="must follow one another from 0 to 12"):
         train(tiny_config(), tmp_path, stages=tuple(Stage(gan, 8, *span) for span in spans))
+
+
+@pytest.mark.parametrize("batch_size", [0, -8, 8.0, None])
+def test_a_stage_whose_batches_have_no_size(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size = {batch_size!r}: must be an int"):
+        check_stages((Stage(wgan_jax.build(config()), batch_size, 0, 12),), 12)
+
+
+def test_a_run_goes_on_only_with_the_stages_that_it_had(tmp_path):
+    small = tiny_config(steps=4)
+    same = wgan_jax.build(small)
+    stages = (Stage(same, 8, 0, 2), Stage(same, 16, 2, 4))
+    train(small, tmp_path, stages=stages)
+    small.steps = 6
+    for other in (None, (Stage(same, 8, 0, 3), Stage(same, 16, 3, 6)), (Stage(same, 16, 0, 6),)):
+        with pytest.raises(UserError, match=r"other stages.*\[\(8, 0, 2\), \(16, 2, 4\)\] there"):
+            train(small, tmp_path, stages=other)
+    longer = (stages[0], Stage(same, 16, 2, 5), Stage(same, 8, 5, 6))
+    assert int(train(small, tmp_path, stages=longer).step) == 6
+
+
+def test_a_run_of_its_config_records_no_stages(tmp_path):
+    small = tiny_config(steps=2)
+    train(small, tmp_path)
+    assert "stages" not in json.loads((tmp_path / "run.json").read_text())
+    small.steps = 4
+    with pytest.raises(UserError, match="other stages"):
+        train(small, tmp_path, stages=(Stage(wgan_jax.build(small), 16, 0, 4),))
+    train(small, tmp_path)

@@ -28,6 +28,7 @@ from wgan_jax.method.constraints import Constraint
 from wgan_jax.networks import layers
 from wgan_jax.report import media
 from wgan_jax.report.media import MEDIA, Medium
+from wgan_jax.run.resume import Options
 from wgan_jax.run.training import train
 
 from .conftest import tiny_config
@@ -193,3 +194,17 @@ def test_rows_name_what_there_is():
             given = {"image_shape", "dtype", "num_classes", "conditioning", "axis_name"}
             assert fields <= config[player].keys() | given
             assert bool(row.inits) == ("kernel_init" in fields)
+
+
+def test_a_run_may_begin_with_the_networks_of_one_with_another_constraint(tmp_path, monkeypatch, capsys):
+    counting = Constraint(init=lambda params, key: jnp.zeros(()), weights=lambda params, state: (params, state + 1))
+    monkeypatch.setitem(CONSTRAINTS, "counting", ConstraintKind(lambda c: counting))
+    train(tiny_config(**ONE, constraint__kind="counting"), tmp_path / "old")
+    options = Options(init_from=tmp_path / "old")
+    again = train(tiny_config(**ONE, constraint__kind="counting", seed=1), tmp_path / "same", options=options)
+    assert again.critic.constraint == 4  # n_critic = 2 in each of two runs
+    assert "begins anew" not in capsys.readouterr().err
+    chained = train(tiny_config(**ONE, constraint__kind="counting+clip"), tmp_path / "chained", options=options)
+    assert chained.critic.constraint[0] == 2
+    assert "its constraint has another state than this run's, which begins anew" in capsys.readouterr().err
+    assert train(tiny_config(**ONE), tmp_path / "without", options=options).critic.constraint == ()

@@ -31,7 +31,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define_config()
-    flags.DEFINE_string("topology", None, "Of the slice, such as v5e:16x16.")
+    flags.DEFINE_string("topology", None, "Topology of the slice, such as v5e:16x16.")
     flags.DEFINE_integer(
         "global-batch", None, "Real examples per critic update, if not config.batch_size.", 1, 2**24 - 1
     )

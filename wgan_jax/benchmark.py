@@ -46,7 +46,9 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rounds", 7, "Steps that are timed.", lower_bound=1)
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
     flags.DEFINE_bool("data", False, "Measure the batches instead of the step.")
-    flags.DEFINE_float("seconds", 1.0, "With --data: of one measurement.", lower_bound=0.01, upper_bound=3600)
+    flags.DEFINE_float(
+        "seconds", 1.0, "With --data: how long one measurement takes.", lower_bound=0.01, upper_bound=3600
+    )
     flags.register_validator("seconds", math.isfinite, "must be a number")
     flags.DEFINE_bool("suite", False, "Measure the shipped configs, in every precision.")
     cli.define_path("out", "runs/suite", "With --suite: the folder of its table and numbers.")

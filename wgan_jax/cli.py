@@ -88,12 +88,24 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        fail(one_line(error))
+        fail(_of_config_file(error) or one_line(error))
     except (AttributeError, KeyError) as error:
         fail(f"--config: unknown key {one_line(error)}; wgan_jax/config/settings.py explains every key")
     except Exception as error:
         # A config file is Python code of the user: whatever it raises is a mistake to fix there.
         fail(f"--config: {type(error).__name__}: {one_line(error)}")
+
+
+def _of_config_file(error: Exception) -> str:
+    """Returns what a config file raised, in place of the traceback that ml_collections makes of it; else nothing."""
+    flag, inside, _ = str(error).partition(" Error whilst parsing config file")
+    if not inside:
+        return ""
+    cause: BaseException = error
+    while cause.__context__:
+        cause = cause.__context__
+    kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
+    return f"{flag.removeprefix('flag ')} {kind}{one_line(cause)}"
 
 
 def _check_config_file(argv: list[str]) -> None:

@@ -29,7 +29,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     message = str(error if isinstance(error, OSError) else error.args[0]) if error.args else type(error).__name__
     return " ".join(message.replace("\n", "; ").split())
 

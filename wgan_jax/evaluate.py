@@ -43,8 +43,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define_path("workdir", None, "The run's folder.")
-    flags.DEFINE_string("step", "latest", "Of the checkpoint: a number, best (by config.report.best) or latest.")
-    flags.DEFINE_integer("seed", 0, "Of the samples' latents.", lower_bound=0, upper_bound=2**32 - 1)
+    flags.DEFINE_string("step", "latest", "The checkpoint: a number, best (by config.report.best) or latest.")
+    flags.DEFINE_integer("seed", 0, "Seed of the latents of the samples.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_bool("ema", True, "Measure the generator's average, not the generator itself.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
     flags.mark_flag_as_required("workdir")

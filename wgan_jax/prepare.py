@@ -15,6 +15,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("name", None, "The data set as TFDS has it, such as fashion_mnist.")
-    flags.DEFINE_string("dir", "", "Where to; TFDS_DATA_DIR, or else ~/tensorflow_datasets, if not given.")
+    flags.DEFINE_string("dir", "", "The folder for it; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.")
     flags.mark_flag_as_required("name")
     cli.run(main)

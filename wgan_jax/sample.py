@@ -4,7 +4,7 @@ python -m wgan_jax.sample --workdir=runs/digits --num=64 --out=samples.png
 python -m wgan_jax.sample --workdir=runs/digits --num=1000 --out=samples.npz   # array `image` in [−1, 1]
 python -m wgan_jax.sample --workdir=runs/digits --interpolate --num=8 --out=walk.png
 
-Of a class-conditional run:
+From a class-conditional run:
 
 python -m wgan_jax.sample --workdir=runs/digits_auxiliary --label=3           # all of class 3
 python -m wgan_jax.sample --workdir=runs/digits_auxiliary --by_class --num=8  # a row for each class, 8 of each
@@ -34,10 +34,11 @@ def main() -> None:
     label = classes(gan, key, num) if f.label is None else np.full(num, f.label)
     if f.by_class:
         label = np.arange(gan.num_classes).repeat(f.num)
-    z = latents(gan, key, num)
     if f.interpolate:
-        columns, z = FRAMES, walks(gan, key, num)
+        columns, z = FRAMES, walks(gan, key, num, label)
         label = None if label is None else label.repeat(FRAMES)
+    else:
+        z = latents(gan, key, num, label)
     images = generate(gan, state, z, label, ema=f.ema)
     media.write(f.out, np.asarray(images), label, columns)
     print(f"{len(images)} examples after {int(state.step):,} iterations: {f.out}")
@@ -45,13 +46,13 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define_path("workdir", None, "The run's folder.")
-    flags.DEFINE_string("step", "latest", "Of the checkpoint: a number, best (by config.report.best) or latest.")
+    flags.DEFINE_string("step", "latest", "The checkpoint: a number, best (by config.report.best) or latest.")
     flags.DEFINE_integer("num", 64, "How many examples, or walks.", lower_bound=1)
     cli.define_path("out", "samples.png", "A .png or .npz file.")
-    flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
+    flags.DEFINE_integer("seed", 0, "Seed of the latents.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_bool("interpolate", False, "Walk from one latent to another, one walk a row.")
-    flags.DEFINE_integer("label", None, "The class of all examples, of a run with classes.")
-    flags.DEFINE_bool("by_class", False, "A row for each class, of --num examples.")
+    flags.DEFINE_integer("label", None, "The class of all examples, for a run with classes.")
+    flags.DEFINE_bool("by_class", False, "Draw a row of --num examples for each class.")
     flags.DEFINE_bool("ema", True, "Sample the generator's average, not the generator itself.")
     flags.mark_flag_as_required("workdir")
     cli.use_compilation_cache()

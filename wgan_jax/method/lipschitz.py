@@ -100,7 +100,7 @@ def clip_weights(params: Params, bound: float) -> Params:
 
 
 def clipped_fraction(params: Params, bound: float) -> jax.Array:
-    """Returns the share of all parameters that are at or beyond `±bound`: a scalar in [0, 1]."""
+    """Returns the share of all parameters that are at or beyond `±bound`: a scalar in [0, 1]; 0 if there are none."""
     leaves = jax.tree.leaves(params)
     outside = sum(jnp.sum(jnp.abs(w) >= bound, dtype=jnp.float32) for w in leaves)
-    return jnp.asarray(outside / sum(w.size for w in leaves))
+    return jnp.asarray(outside / max(1, sum(w.size for w in leaves)), jnp.float32)

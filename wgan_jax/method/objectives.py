@@ -49,14 +49,16 @@ def critic_loss(
         both = gan.score(critic, jnp.concatenate([real, fake]), condition.doubled(), train=True)
         critic = critic.with_variables(both.variables)
         real_scores, fake_scores = jnp.split(both.value, 2)
-        real_sown = {name: values[:size] for name, values in both.sown.items()}
-        fake_sown = {name: values[size:] for name, values in both.sown.items()}
+        # A critic may sow more than its heads' outputs, of any form.
+        sown = {head.output: both.sown[head.output] for head in gan.heads if head.output in both.sown}
+        real_sown = {name: values[:size] for name, values in sown.items()}
+        fake_sown = {name: values[size:] for name, values in sown.items()}
 
     score = lambda x: gan.score(critic, x, condition, train=True).value  # noqa: E731
     term, metrics = gan.constraint.loss(score, real, fake, keys)
     loss = gan.game.critic_loss(real_scores, fake_scores) + term
-    for sown, place, prefix in ((real_sown, "on_real", "critic"), (fake_sown, "on_fake", "critic_fake")):
-        losses, measured = heads.terms(gan.heads, sown, condition, place, prefix)
+    for outputs, place, prefix in ((real_sown, "on_real", "critic"), (fake_sown, "on_fake", "critic_fake")):
+        losses, measured = heads.terms(gan.heads, outputs, condition, place, prefix)
         loss = sum(losses, loss)
         metrics |= measured
     metrics |= {"critic_loss": loss, gan.game.estimate_name: gan.game.estimate(real_scores, fake_scores)}

@@ -48,17 +48,24 @@ def sample(
       UserError: if there is no such class, or the GAN has none.
     """
     label = classes(gan, key, num) if label is None else label
-    return generate(gan, state, latents(gan, key, num), label, ema=ema)
+    return generate(gan, state, latents(gan, key, num, label), label, ema=ema)
 
 
-def latents(gan: Gan, key: chex.PRNGKey, num: int) -> jax.Array:
-    """Draws the latents of `num` samples, `[num, latent_dim]`. The i-th is a function of (key, i), to the last bit.
+def latents(gan: Gan, key: chex.PRNGKey, num: int, label: int | ArrayLike | None = None) -> jax.Array:
+    """Draws the latents of `num` samples, `[num, latent_dim]`.
 
-    They are drawn in chunks of one size, since a compiler may round another number of rows differently.
+    The i-th is a function of (key, i), and of its class if the prior's latents depend on it, to the last bit. They are
+    drawn in chunks of one size, since a compiler may round another number of rows differently.
+
+    Args:
+      gan: what to compute.
+      key: key of the latents.
+      num: number of samples.
+      label: as in `sample`.
     """
-    starts = range(0, num, CHUNK)
-    keys = [Keys(key, 0, 0, start + jnp.arange(CHUNK)).of(Stream.SAMPLE_LATENTS) for start in starts]
-    chunks = [gan.prior.draw(chunk)[0] for chunk in keys]
+    rows = _rows(gan, classes(gan, key, num) if label is None else label, num)
+    keys = [Keys(key, 0, 0, start + jnp.arange(CHUNK)).of(Stream.SAMPLE_LATENTS) for start in range(0, num, CHUNK)]
+    chunks = [gan.prior.draw(chunk, row)[0] for chunk, row in zip(keys, rows, strict=True)]
     return jnp.concatenate(chunks)[:num]
 
 
@@ -86,13 +93,21 @@ def generate(
     num = z.shape[0]
     padding = -num % CHUNK
     chunks = jnp.pad(z, ((0, padding), (0, 0))).reshape(-1, CHUNK, gan.latent_dim)
-    if label is None and not gan.num_classes:
-        labels: Any = [None] * len(chunks)
-    else:
-        labels = jnp.pad(_checked(gan, label, num), (0, padding)).reshape(-1, CHUNK)
+    one = jnp.zeros(1, jnp.int32) if gan.num_classes else None
+    fade = gan.prior.draw(jax.random.split(jax.random.key(0), 1), one)[1].fade  # the same for all examples
     draw = gan.with_precision(_generate)
-    images = [draw(gan.generator, variables, chunk, row) for chunk, row in zip(chunks, labels, strict=True)]
+    images = [
+        draw(gan.generator, variables, chunk, Condition(row, fade=fade))
+        for chunk, row in zip(chunks, _rows(gan, label, num), strict=True)
+    ]
     return jnp.concatenate(images)[:num]
+
+
+def _rows(gan: Gan, label: int | ArrayLike | None, num: int) -> list[Any]:
+    """Returns the classes of `num` examples, checked and in chunks: each `[CHUNK]` int32, or None without classes."""
+    if label is None and not gan.num_classes:
+        return [None] * -(-num // CHUNK)
+    return list(jnp.pad(_checked(gan, label, num), (0, -num % CHUNK)).reshape(-1, CHUNK))
 
 
 def _checked(gan: Gan, label: int | ArrayLike | None, num: int) -> np.ndarray:
@@ -129,15 +144,19 @@ def interpolate(start: jax.Array, end: jax.Array, num: int) -> jax.Array:
     return length * (first * start / lengths[0] + second * end / lengths[1])
 
 
-def walks(gan: Gan, key: chex.PRNGKey, num: int) -> jax.Array:
-    """Draws the latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`."""
-    ends = latents(gan, key, 2 * num).reshape(num, 2, -1)
+def walks(gan: Gan, key: chex.PRNGKey, num: int, label: ArrayLike | None = None) -> jax.Array:
+    """Draws the latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`.
+
+    Both ends of a walk are of its class, `label [num]`; None draws the classes.
+    """
+    label = classes(gan, key, num) if label is None else label
+    ends = latents(gan, key, 2 * num, None if label is None else np.repeat(label, 2)).reshape(num, 2, -1)
     paths = jax.vmap(lambda pair: interpolate(pair[0], pair[1], FRAMES))(ends)
     return paths.reshape(num * FRAMES, -1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(
-    generator: nn.Module, variables: dict[str, chex.ArrayTree], latents: jax.Array, label: jax.Array | None
+    generator: nn.Module, variables: dict[str, chex.ArrayTree], latents: jax.Array, condition: Condition
 ) -> jax.Array:
-    return call(generator, variables, latents, Condition(label), train=False).value
+    return call(generator, variables, latents, condition, train=False).value

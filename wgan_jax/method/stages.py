@@ -28,11 +28,14 @@ Stages = tuple[Stage, ...]
 
 
 def check_stages(stages: Stages, steps: int) -> None:
-    """Raises `ValueError` if stages do not follow one another from iteration 0 to `steps`."""
+    """Raises `ValueError` if stages do not follow one another from iteration 0 to `steps`, or a batch has no size."""
     spans = [(stage.start, stage.stop) for stage in stages]
     ends = [0, *(stop for _, stop in spans)]
     if not stages or ends[-1] != steps or ends != sorted(set(ends)) or spans != list(itertools.pairwise(ends)):
         raise ValueError(f"stages of iterations {spans}: must follow one another from 0 to {steps}")
+    for stage in stages:
+        if type(stage.batch_size) is not int or stage.batch_size < 1:
+            raise ValueError(f"a stage's batch_size = {stage.batch_size!r}: must be an int, and at least 1")
 
 
 def stage_of(stages: Stages, step: int) -> Stage:

@@ -34,7 +34,7 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
         index = jnp.arange(groups * size)
         label = labels(gan, batch)
         keys = Keys(state.key, state.step, 0, index).of(Stream.HELD_OUT_LATENTS)
-        latents, _ = gan.prior.draw(keys, None if label is None else label.ravel())
+        latents, drawn = gan.prior.draw(keys, None if label is None else label.ravel())
 
         def scores(group: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
             real, label, latents, index = group
@@ -42,7 +42,7 @@ def make_estimate(gan: Gan) -> Callable[[TrainState, Batch], jax.Array]:
                 noise = draws.held_out_dequantisation(state.key, state.step, index, real.shape[1:])
                 real = dequantise(real, noise)
             real = to_range(real)
-            condition = Condition(label)
+            condition = Condition(label, fade=drawn.fade)
             fake = gan.generate(state.generator.variables, latents, condition).value
             return gan.score(state.critic, real, condition).value, gan.score(state.critic, fake, condition).value
 

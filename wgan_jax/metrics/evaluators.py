@@ -185,6 +185,22 @@ class Due(NamedTuple):
     measure: Measure
 
 
+def check_rows(evaluators: Iterable[Evaluator], config: ConfigDict) -> None:
+    """Checks the table of a run.
+
+    Raises:
+      ValueError: if two rows have one name, or an interval is not a number of iterations.
+    """
+    names: set[str] = set()
+    for row in evaluators:
+        if row.name in names or row.name == "step":
+            raise ValueError(f"evaluator {row.name!r}: another number of a record has this name; rename one of them")
+        names.add(row.name)
+        every = row.every(config)
+        if type(every) is not int or every < 0:
+            raise ValueError(f"evaluator {row.name!r}: every = {every!r}, but must be a number of iterations, or 0")
+
+
 def due(evaluators: Iterable[Evaluator], context: Context) -> list[Due]:
     """Makes the measures of a run that this host takes part in."""
     found = []

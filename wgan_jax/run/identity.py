@@ -55,6 +55,9 @@ class Identity:
     Each also has `step`, the number of iterations done, and `steps`, the number wanted.
     """
 
+    stages: tuple[tuple[int, int, int], ...] | None = None
+    """Batch size, start and stop of each stage of a run that was given stages; None for those of its config."""
+
     def started(self, start: dict[str, Any]) -> "Identity":
         """Returns the identity with one more start. A start equal to the last one is not added again."""
         if self.starts and self.starts[-1] == start:
@@ -86,7 +89,8 @@ def read(workdir: Path) -> Identity | None:
                 raise ValueError("a number of examples or a digest is invalid")
         if origin and not (type(origin.workdir) is str and type(origin.step) is int and type(origin.optimizer) is bool):
             raise ValueError("the origin is invalid")
-        return Identity(data, origin, starts)
+        stages = tuple((int(size), int(start), int(stop)) for size, start, stop in values.get("stages") or ())
+        return Identity(data, origin, starts, stages or None)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{file} is damaged ({' '.join(str(error).split())[:80]}); restore it, or delete it, and the run goes on "
@@ -107,7 +111,10 @@ def refuse_foreign(workdir: Path) -> None:
 
 def write(workdir: Path, identity: Identity) -> None:
     """Writes the identity of a run, if it has changed."""
-    update(path(workdir), json.dumps(dataclasses.asdict(identity), indent=1) + "\n")
+    values = dataclasses.asdict(identity)
+    if identity.stages is None:
+        del values["stages"]
+    update(path(workdir), json.dumps(values, indent=1) + "\n")
 
 
 def environment(config: ConfigDict) -> dict[str, Any]:

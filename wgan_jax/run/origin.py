@@ -15,12 +15,14 @@ from wgan_jax.run import checkpoint
 from wgan_jax.run.identity import Origin
 from wgan_jax.run.workdir import read_config
 
-NETWORKS = ("generator/variables/", "critic/variables/", "critic/constraint/", "ema/")
+NETWORKS = ("generator/variables/", "critic/variables/", "ema/")
 """Beginnings of the names in `named_arrays` that belong to the networks.
 
-They are the parameters, the statistics, the state of the constraint, and the average of the generator.
+They are the parameters, the statistics, and the average of the generator.
 """
-OPTIMIZERS = ("generator/opt_state/", "critic/opt_state/")
+CONSTRAINT = ("critic/constraint",)
+"""Beginning of the names in `named_arrays` that belong to the state of the constraint, which may be one array."""
+OPTIMIZERS = ("generator/opt_state", "critic/opt_state")
 """Beginnings of the names in `named_arrays` that belong to the optimizers."""
 
 
@@ -49,8 +51,16 @@ def begin(gan: Gan, key: jax.Array, workdir: Path, step: str, optimizer: bool) -
 
 
 def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], flag: str) -> TrainState:
-    """Returns `state` with the arrays of `theirs` whose names begin with one of `names`."""
-    forms = ({n: f for n, f in checkpoint.describe(s).items() if n.startswith(names)} for s in (theirs, state))
+    """Returns `state` with the arrays of `theirs` whose names begin with one of `names`.
+
+    The state of the constraint is taken too if both runs have the same; that of another constraint begins anew.
+    """
+    constraints = [_forms(s, CONSTRAINT) for s in (theirs, state)]
+    if constraints[0] == constraints[1]:
+        names += CONSTRAINT
+    elif constraints[1]:
+        say(f"{flag}: its constraint has another state than this run's, which begins anew")
+    forms = (_forms(s, names) for s in (theirs, state))
     different, shown = checkpoint.differences(*forms)
     if different:
         if all(n.startswith(OPTIMIZERS) for n in different):
@@ -60,3 +70,8 @@ def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], 
     return jax.tree_util.tree_map_with_path(
         lambda path, old: taken.get(keystr(path, simple=True, separator="/"), old), state
     )
+
+
+def _forms(state: TrainState, names: tuple[str, ...]) -> dict[str, str]:
+    """Returns type and shape of the arrays whose names begin with one of `names`."""
+    return {name: form for name, form in checkpoint.describe(state).items() if name.startswith(names)}

@@ -79,7 +79,9 @@ class Run:
             done, state = found
             if self.before is not None:
                 check_steps(self.before, self.config, done, self.options.reschedule)
+            self._check_stages(stages, done)
             return state
+        self._record_stages(stages)
         gan = stages[0].gan
         key, options, known = jax.random.key(self.config.seed), self.options, self.identity.origin
         self.new_origin = bool(known or options.init_from)
@@ -148,6 +150,25 @@ class Run:
                 "to go on with these"
             )
         self._notes.append(f"going on with other data: {'; '.join(lines)}")
+
+    def _check_stages(self, stages: Stages, done: int) -> None:
+        """Raises `UserError` if the iterations that are done had other batches or stages; notes the stages to come."""
+        known = self.identity.stages or ((self.config.batch_size, 0, self.config.steps),)
+        given = tuple((stage.batch_size, stage.start, stage.stop) for stage in stages)
+        there, here = (
+            [(size, start, min(stop, done)) for size, start, stop in spans if start < done] for spans in (known, given)
+        )
+        if there != here:
+            raise UserError(
+                f"{self.workdir} holds a run with other stages, as (batch size, start, stop): {there} there, {here} "
+                "here; go on in Python with `train(config, workdir, stages=…)` and those, or use another workdir"
+            )
+        self._record_stages(stages)
+
+    def _record_stages(self, stages: Stages) -> None:
+        given = tuple((stage.batch_size, stage.start, stage.stop) for stage in stages)
+        of_config = given == ((self.config.batch_size, 0, self.config.steps),)
+        self.identity = dataclasses.replace(self.identity, stages=None if of_config else given)
 
     def _check_origin(self, known: Identity | None) -> None:
         asked, there = self.options, known.origin if known else None

@@ -20,7 +20,7 @@ from wgan_jax.errors import UserError, clear_errors
 from wgan_jax.files import disk_errors
 from wgan_jax.method.stages import Stages, check_stages, stage_after
 from wgan_jax.method.state import TrainState, init_state
-from wgan_jax.metrics.evaluators import EVALUATORS, Evaluator
+from wgan_jax.metrics.evaluators import EVALUATORS, Evaluator, check_rows
 from wgan_jax.report.gallery import draw_plots
 from wgan_jax.report.records import Records
 from wgan_jax.report.reports import Files, Reports
@@ -56,6 +56,7 @@ def train(
     check(config)
     stages = stages_of(config) if stages is None else stages
     check_stages(stages, config.steps)
+    check_rows(evaluators, config)
     find = config.debug.nans
     with _clear_errors(workdir), hosts.lost_hosts(), jax.debug_nans(find), jax.debug_infs(find):
         interrupt = interrupt or Interrupt(shared=hosts.count() > 1)
