@@ -147,7 +147,8 @@ def interpolate(start: jax.Array, end: jax.Array, num: int) -> jax.Array:
 def walks(gan: Gan, key: chex.PRNGKey, num: int, label: ArrayLike | None = None) -> jax.Array:
     """Draws the latents of `num` walks between pairs, `FRAMES` each: `[num · FRAMES, latent_dim]`.
 
-    Both ends of a walk are of its class, `label [num]`; None draws the classes.
+    The walks follow great circles, as suits N(0, I): see `interpolate`. Both ends of a walk are of its class,
+    `label [num]`; None draws the classes.
     """
     label = classes(gan, key, num) if label is None else label
     ends = latents(gan, key, 2 * num, None if label is None else np.repeat(label, 2)).reshape(num, 2, -1)

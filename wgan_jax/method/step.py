@@ -166,7 +166,10 @@ def check_batch(gan: Gan, state: TrainState, batch: Batch, microbatches: int) ->
         raise ValueError(f"a batch of {shape[1]} cannot be cut into {microbatches} microbatches of one size")
     networks = ((gan.generator, state.generator), (gan.critic, state.critic))
     if microbatches > 1 and any(mixes_examples(network, player.variables) for network, player in networks):
-        raise ValueError("batch normalization needs the whole batch: use microbatches = 1, or another normalization")
+        raise ValueError(
+            "batch normalization needs the whole batch: use microbatches = 1, or another normalization; a network of "
+            "your own that does not mix examples says so by an attribute mixes_examples = False"
+        )
     return shape[0], shape[1]
 
 
