@@ -28,6 +28,7 @@ estimated from the speed on a busy machine. The papers use LSUN bedrooms, where 
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -129,13 +130,13 @@ def criteria(found: dict[str, dict[str, Any]]) -> dict[str, bool]:
 def concordance(runs: list[dict[str, Any]]) -> float:
     """Returns the share of pairs of runs whose estimates have the same order as their exact distances.
 
-    The two runs of a pair are compared at the same iteration. A tie counts as half.
+    The two runs of a pair are compared at the same iteration. A tie counts as half. A single run has no pairs: NaN.
     """
     pairs = [
         np.sign(np.subtract(a["estimate"], b["estimate"])) * np.sign(np.subtract(a["exact"], b["exact"]))
         for a, b in itertools.combinations(runs, 2)
     ]
-    return float((1 + np.mean(pairs)) / 2)
+    return float((1 + np.mean(pairs)) / 2) if pairs else math.nan
 
 
 def correlation(numbers: dict[str, Any]) -> float:
