@@ -17,7 +17,7 @@ from wgan_jax.networks import layers
 
 
 class Rule(NamedTuple):
-    """What a value must be, in words and as a test; both read the tables when they are asked."""
+    """Condition on a value, in words and as a test; both read the tables when they are asked."""
 
     wanted: Callable[[], str]
     holds: Callable[[Any], bool]

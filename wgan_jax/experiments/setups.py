@@ -16,7 +16,7 @@ from wgan_jax.config import default
 from wgan_jax.data import batches
 from wgan_jax.data.arrays import ArraySource
 from wgan_jax.method import constraints, games
-from wgan_jax.method.constraints import Metrics
+from wgan_jax.method.games import Metrics
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.priors import Normal
 from wgan_jax.method.schedule import CriticSchedule, segments

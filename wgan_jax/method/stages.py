@@ -7,11 +7,8 @@ has too, and with new ones: see `grow`.
 import itertools
 from typing import NamedTuple
 
-import jax
-from jax.tree_util import KeyPath, keystr
-
 from wgan_jax.method.gan import Gan
-from wgan_jax.method.state import TrainState, init_state, named_arrays
+from wgan_jax.method.state import TrainState, init_state, named_arrays, with_arrays
 
 
 class Stage(NamedTuple):
@@ -67,10 +64,10 @@ def grow(state: TrainState, gan: Gan) -> TrainState:
     An array whose name, shape and type both have is kept: a parameter, a running statistic, a part of the generator's
     average or of an optimizer's state; so are the step and the key. Any other begins as `init_state` has it.
     """
-    old = named_arrays(state)
-
-    def kept(path: KeyPath, new: jax.Array) -> jax.Array:
-        x = old.get(keystr(path, simple=True, separator="/"))
-        return new if x is None or (x.shape, x.dtype) != (new.shape, new.dtype) else x
-
-    return jax.tree_util.tree_map_with_path(kept, init_state(gan, state.key))
+    old, new = named_arrays(state), init_state(gan, state.key)
+    kept = {
+        name: old[name]
+        for name, x in named_arrays(new).items()
+        if name in old and (old[name].shape, old[name].dtype) == (x.shape, x.dtype)
+    }
+    return with_arrays(new, kept)

@@ -1,9 +1,12 @@
 """All arrays of a run: two players, the generator's average, the step and the key. A checkpoint holds nothing else."""
 
+from collections.abc import Mapping
+
 import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.tree_util import KeyPath, keystr
 
 from wgan_jax.method import draws, priors
 from wgan_jax.method.draws import Stream
@@ -51,7 +54,16 @@ def init_state(gan: Gan, key: chex.PRNGKey) -> TrainState:
 def named_arrays(state: TrainState) -> dict[str, jax.Array]:
     """Returns every array of a state by its path: `{"critic/variables/params/output/kernel": …, …}`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    return {_name(path): leaf for path, leaf in leaves}
+
+
+def with_arrays(state: TrainState, arrays: Mapping[str, jax.Array]) -> TrainState:
+    """Returns the state with other arrays in the places of those that have their names in `named_arrays`."""
+    return jax.tree_util.tree_map_with_path(lambda path, x: arrays.get(_name(path), x), state)
+
+
+def _name(path: KeyPath) -> str:
+    return keystr(path, simple=True, separator="/")
 
 
 @jax.jit

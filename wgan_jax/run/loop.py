@@ -17,7 +17,7 @@ from wgan_jax.devices import hosts, mesh
 from wgan_jax.devices.mesh import Parallel
 from wgan_jax.errors import UserError
 from wgan_jax.method.batch import Batch
-from wgan_jax.method.constraints import Metrics
+from wgan_jax.method.games import Metrics
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.schedule import Segment, longest, segments
 from wgan_jax.method.stages import Stage, Stages, examples_before, grow

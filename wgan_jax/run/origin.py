@@ -1,16 +1,14 @@
 """The start of a new run with the networks of another run."""
 
-import hashlib
 from pathlib import Path
 
 import jax
-from jax.tree_util import keystr
 
 from wgan_jax.config import stages
-from wgan_jax.config.settings import to_json
+from wgan_jax.config.settings import digest
 from wgan_jax.errors import UserError, say
 from wgan_jax.method.gan import Gan
-from wgan_jax.method.state import TrainState, init_state, named_arrays
+from wgan_jax.method.state import TrainState, init_state, named_arrays, with_arrays
 from wgan_jax.run import checkpoint
 from wgan_jax.run.identity import Origin
 from wgan_jax.run.workdir import read_config
@@ -46,8 +44,7 @@ def begin(gan: Gan, key: jax.Array, workdir: Path, step: str, optimizer: bool) -
     number, theirs = checkpoint.choose(workdir, stages(config), step, config.report.best, warn=say)
     names = NETWORKS + (OPTIMIZERS if optimizer else ())
     state = _with_arrays(init_state(gan, key), theirs, names, f"--init_from={workdir}")
-    settings = hashlib.sha256(to_json(config).encode()).hexdigest()
-    return Origin(str(workdir.resolve()), number, settings, optimizer), state
+    return Origin(str(workdir.resolve()), number, digest(config).hex(), optimizer), state
 
 
 def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], flag: str) -> TrainState:
@@ -67,9 +64,7 @@ def _with_arrays(state: TrainState, theirs: TrainState, names: tuple[str, ...], 
             raise UserError(f"{flag}: its optimizers differ: {shown}; leave --init_optimizer out")
         raise UserError(f"{flag}: its networks differ: {shown}; use the settings of that run's networks")
     taken = {n: x for n, x in named_arrays(theirs).items() if n.startswith(names)}
-    return jax.tree_util.tree_map_with_path(
-        lambda path, old: taken.get(keystr(path, simple=True, separator="/"), old), state
-    )
+    return with_arrays(state, taken)
 
 
 def _forms(state: TrainState, names: tuple[str, ...]) -> dict[str, str]:
