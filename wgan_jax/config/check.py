@@ -11,7 +11,7 @@ from wgan_jax.config.readers import data_of_kinds, unread
 from wgan_jax.config.settings import default, flatten
 from wgan_jax.config.tables import CONDITIONINGS, CONSTRAINTS, NETWORKS, OPTIMIZERS, parts
 from wgan_jax.data.kinds import KINDS, encoded, image_shape
-from wgan_jax.errors import UserError, multiples, nearest
+from wgan_jax.errors import UserError, multiples
 from wgan_jax.method.games import GAMES
 from wgan_jax.networks import layers
 
@@ -107,6 +107,8 @@ RULES: dict[str, Rule] = {
     "report.samples_every": _between(1, 2**31),
     "report.checkpoint_every": _between(1, 2**31),
     "report.checkpoints": _between(1, 2**31),
+    "report.metrics_every": _between(1, 2**31),
+    "report.metrics_num": _between(16, 2**24),
 }
 
 
@@ -209,8 +211,6 @@ def _check_pairs(c: ConfigDict) -> None:
             "of two samples says little of that of their distributions; use False, or a toy: data set"
         )
     _check_microbatches(c)
-    if c.report.best:
-        _check_best(c)
     if c.warmup.n_critic and c.warmup.n_critic < c.n_critic:
         raise UserError(
             f"config.warmup.n_critic = {c.warmup.n_critic}: must be 0 (off) or at least config.n_critic = {c.n_critic}"
@@ -250,21 +250,4 @@ def _check_microbatches(c: ConfigDict) -> None:
         raise UserError(
             f"config.batch_size = {c.batch_size}: must be divisible by config.microbatches = {c.microbatches}; "
             f"{multiples(c.batch_size, c.microbatches)}"
-        )
-
-
-def _check_best(c: ConfigDict) -> None:
-    every_step = ("critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm")
-    at_reports: tuple[str, ...] = ("training_estimate", "held_out_estimate")
-    if c.report.wasserstein_exact:
-        at_reports += ("wasserstein_exact",)
-    known = [*at_reports, *every_step, GAMES[c.game].estimate_name]
-    known += [metric for name in parts(c.constraint.kind) for metric in CONSTRAINTS[name].metrics]
-    known += CONDITIONINGS[c.conditional.kind].metrics
-    if c.report.best not in known:
-        raise UserError(f"config.report.best = {c.report.best!r}: no such metric; {nearest(c.report.best, known)}")
-    if c.report.best in at_reports and c.report.checkpoint_every % c.report.every:
-        raise UserError(
-            f"config.report.checkpoint_every = {c.report.checkpoint_every}: config.report.best = {c.report.best!r} is "
-            f"known at reports only; use a multiple of config.report.every = {c.report.every}"
         )

@@ -82,6 +82,9 @@ def default() -> ConfigDict:
     c.report.checkpoint_every = 1_000
     c.report.checkpoints = 3  # how many of the newest checkpoints are kept
     c.report.wasserstein_exact = False  # for points only: also the exact W₁ of the points in the held-out estimate
+    c.report.metrics = ()  # names of metrics of the samples, such as ("sliced_wasserstein", "fd_lite0"); see `evaluate`
+    c.report.metrics_every = 1_000
+    c.report.metrics_num = 1_000  # how many samples, and real images, they compare
     c.report.best = ""  # a metric, such as held_out_estimate: the best checkpoint by it is kept too
 
     c.debug = ConfigDict()
@@ -146,7 +149,14 @@ def from_json(text: str) -> ConfigDict:
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
-    return ConfigDict(values)
+    return ConfigDict(_with_tuples(values))
+
+
+def _with_tuples(values: Any) -> Any:
+    """Returns values from JSON with tuples in the place of lists, which settings never are."""
+    if isinstance(values, dict):
+        return {key: _with_tuples(value) for key, value in values.items()}
+    return tuple(values) if isinstance(values, list) else values
 
 
 def complete(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any]]:

@@ -109,6 +109,19 @@ class Parallel:
             )
         return jax.jit(function, donate_argnums=donated)
 
+    def compile_rows(self, function: Callable[..., Any], examples: Sequence[int | None]) -> Any:
+        """Compiles a function whose result has a row for each example. Each device computes those of its examples.
+
+        All devices run the same program on as many examples, so a row has the same bits on one device as on many.
+
+        Args:
+          function: returns a tree of arrays `[B, ...]`.
+          examples: axis of the examples in each argument, or None for an argument that is the same on all devices.
+        """
+        specs = tuple(map(_rows, examples))
+        mapped = jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=_rows(0), check_vma=False)
+        return jax.jit(mapped)
+
     def place(self, rows: Mapping[str, np.ndarray], axis: int) -> Batch:
         """Puts this host's rows of a batch, with examples along `axis`, on its devices, as part of the global batch."""
         spec = _rows(axis)
@@ -159,6 +172,12 @@ def check_shares(batch_size: int, microbatches: int, devices: int) -> None:
         f"config.batch_size = {batch_size}: must be divisible by {devices} devices{parts}; "
         f"{multiples(batch_size, unit)}{others}"
     )
+
+
+def own_rows(x: jax.Array) -> np.ndarray:
+    """Returns the rows of an array, spread over devices along its first axis, that are on this host, in their order."""
+    shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
 def local(tree: T) -> T:

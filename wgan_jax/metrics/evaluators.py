@@ -26,8 +26,10 @@ from wgan_jax.method.batch import to_range
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.sampling import sample
 from wgan_jax.method.state import TrainState
-from wgan_jax.metrics import quality, transport
+from wgan_jax.metrics import choosing, quality, sets, transport
 from wgan_jax.metrics.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
+from wgan_jax.metrics.measuring import Measurer
+from wgan_jax.metrics.scores import METRICS
 
 SAMPLES = 1_000
 """Number of samples that are classified."""
@@ -89,6 +91,12 @@ class Evaluator(NamedTuple):
     """Whether all hosts measure together, with the state on all devices, or the first host measures on one device."""
     measure: Callable[[Context], Measure | None]
     """`context -> measure`, or None if there is nothing to measure."""
+    names: Callable[[ConfigDict], tuple[str, ...]] | None = None
+    """`config -> ` names of its numbers, if they are not just the row's. `config.report.best` may be any of them."""
+
+    def numbers(self, config: ConfigDict) -> tuple[str, ...]:
+        """Returns the names of the numbers of a run with these settings."""
+        return (self.name,) if self.names is None else self.names(config)
 
 
 def _estimate(context: Context, source: Source) -> Measure:
@@ -151,6 +159,33 @@ def _class_agreement(context: Context) -> Measure | None:
     return measure
 
 
+def _metrics(context: Context) -> Measure:
+    """Measures `config.report.metrics` of samples against training images, on all devices together."""
+    config, devices = context.config.report, Parallel(context.devices.devices)
+    num = min(config.metrics_num, len(context.train))
+    shape = context.gan.image_shape
+    rows = choosing.rows(config.metrics, shape, num, "config.report.metrics")
+    measurer = Measurer(*choosing.networks(rows), devices)
+    reference = sets.real(context.train, fixed_subset(context.train, num), devices)
+    real = measurer.keep(reference, [num])[num]
+    samples = sets.samples(context.gan, num, devices, seed=context.seed, ema=context.ema)
+
+    def measure(state: TrainState) -> Result:
+        found = measurer.keep(samples(state), [num])[num]
+        pairs = [measurer.numbers(name, real[name], found[name]) for name in rows]
+        return {name: value for pair in pairs for name, value in pair.items()}
+
+    return measure
+
+
+def _metrics_every(config: ConfigDict) -> int:
+    return config.report.metrics_every if config.report.metrics else 0
+
+
+def _metrics_numbers(config: ConfigDict) -> tuple[str, ...]:
+    return tuple(number for name in config.report.metrics for number in METRICS[name].numbers)
+
+
 def _some(source: Source, num: int) -> Examples:
     return source.read(fixed_subset(source, num))
 
@@ -172,8 +207,9 @@ EVALUATORS = (
     Evaluator("real_nearest_neighbour_accuracy", _never, False, lambda c: _nearest_neighbours(c, of_training=True)),
     Evaluator("class_counts", _never, False, _class_counts),
     Evaluator("class_agreement", _never, False, _class_agreement),
+    Evaluator("metrics", _metrics_every, True, _metrics, _metrics_numbers),
 )
-"""All measures of this library. The first three are also in the records of a run."""
+"""All measures of this library. The first three, and the metrics that a config names, are in the records of a run."""
 
 
 class Due(NamedTuple):
@@ -190,7 +226,9 @@ def check_rows(evaluators: Iterable[Evaluator], config: ConfigDict) -> None:
 
     Raises:
       ValueError: if two rows have one name, or an interval is not a number of iterations.
+      UserError: if the config names a metric that does not exist.
     """
+    choosing.check_names(config.report.metrics, "config.report.metrics")
     names: set[str] = set()
     for row in evaluators:
         if row.name in names or row.name == "step":

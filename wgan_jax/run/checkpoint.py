@@ -31,16 +31,12 @@ from wgan_jax.method.player import Player
 from wgan_jax.method.stages import Stages, stage_after
 from wgan_jax.method.state import TrainState, init_state, named_arrays
 from wgan_jax.run import seal
+from wgan_jax.run.best import score
 from wgan_jax.run.seal import METADATA, RECORD, SEAL, Damaged
 from wgan_jax.run.workdir import read_config
 
 FORMAT = 1
 """Format of the state in a checkpoint. Checkpoints of other formats are refused."""
-RISING = ("critic_class_accuracy",)
-"""Metrics for which higher is better.
-
-An estimate is better the nearer it is to 0. For every other metric, lower is better.
-"""
 NAME = re.compile(r"0|[1-9]\d*")
 """Pattern of the names of checkpoints."""
 BEGINNINGS = re.compile(rf"(\d+)({re.escape(PARTIAL)})?(\.orbax-checkpoint-tmp.*)?")
@@ -110,13 +106,6 @@ def record_of(state: TrainState, metrics: Mapping[str, float]) -> dict[str, Any]
 def describe(state: TrainState) -> dict[str, str]:
     """Returns the type and shape of every array by name: `{"critic/variables/params/…": "float32[256, 1]", …}`."""
     return {name: f"{x.dtype}{list(x.shape)}" for name, x in named_arrays(state).items()}
-
-
-def score(metric: str, number: float) -> float:
-    """Converts the value of a metric to a score: the lower the score, the better the value."""
-    if metric in RISING:
-        return -number
-    return abs(number) if metric.endswith("estimate") else number
 
 
 def value(workdir: Path, step: int, metric: str) -> float:

@@ -15,6 +15,7 @@ from wgan_jax.errors import UserError
 from wgan_jax.files import PARTIAL
 from wgan_jax.method.state import TrainState, named_arrays
 from wgan_jax.run import checkpoint, seal
+from wgan_jax.run.best import score
 from wgan_jax.run.seal import SEAL
 
 DELETED = ".deleted"
@@ -79,7 +80,7 @@ class Checkpointer:
         self.wait()
         metrics = {name: float(number) for name, number in (metrics or {}).items()}
         if self._best in metrics:
-            self._values[step] = checkpoint.score(self._best, metrics[self._best])
+            self._values[step] = score(self._best, metrics[self._best])
         path = self._folder / str(step)
         written = checkpoint.begin(path, state)
         record = checkpoint.record_of(state, metrics)

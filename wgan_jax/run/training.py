@@ -25,6 +25,7 @@ from wgan_jax.report.gallery import draw_plots
 from wgan_jax.report.records import Records
 from wgan_jax.report.reports import Files, Reports
 from wgan_jax.run import checkpoint, loop
+from wgan_jax.run.best import check_best
 from wgan_jax.run.checkpointer import Checkpointer
 from wgan_jax.run.interrupt import Interrupt
 from wgan_jax.run.resume import Options, Run
@@ -57,6 +58,7 @@ def train(
     stages = stages_of(config) if stages is None else stages
     check_stages(stages, config.steps)
     check_rows(evaluators, config)
+    check_best(config, evaluators)
     find = config.debug.nans
     with _clear_errors(workdir), hosts.lost_hosts(), jax.debug_nans(find), jax.debug_infs(find):
         interrupt = interrupt or Interrupt(shared=hosts.count() > 1)
