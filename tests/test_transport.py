@@ -57,7 +57,7 @@ def test_a_shifted_copy_is_as_far_as_its_shift(shape, rng):
     # The mean of |⟨shift, u⟩| over the unit sphere of D dimensions.
     d = math.prod(shape)
     expected = length * math.gamma(d / 2) / (math.sqrt(math.pi) * math.gamma((d + 1) / 2))
-    sliced = transport.sliced_wasserstein(x, rng.permutation(x + shift), jax.random.key(0), directions=20_000)
+    sliced = transport.projected_wasserstein(x, rng.permutation(x + shift), jax.random.key(0), directions=20_000)
     assert float(sliced) == pytest.approx(expected, rel=0.02)
 
 
@@ -74,7 +74,7 @@ def test_a_distance(rng):
     assert w(x, y) == pytest.approx(w(y, x), rel=1e-12)
     assert w(x, z) <= w(x, y) + w(y, z)
     assert w(x, y) >= np.linalg.norm(x.mean(0) - y.mean(0))
-    assert float(transport.sliced_wasserstein(x, y, jax.random.key(1))) < w(x, y)
+    assert float(transport.projected_wasserstein(x, y, jax.random.key(1))) < w(x, y)
 
 
 def test_no_1_lipschitz_function_beats_it(rng):
@@ -90,7 +90,7 @@ def test_no_1_lipschitz_function_beats_it(rng):
     [
         transport.wasserstein,
         transport.wasserstein_1d,
-        lambda x, y: transport.sliced_wasserstein(x, y, jax.random.key(0)),
+        lambda x, y: transport.projected_wasserstein(x, y, jax.random.key(0)),
     ],
 )
 def test_samples_of_different_numbers_are_refused(distance):

@@ -280,7 +280,7 @@ def distance(images: jax.Array, real: jax.Array, reference: jax.Array) -> float:
       reference: as many other images from the distribution of the real ones.
     """
     key = jax.random.key(0)
-    ratio = transport.sliced_wasserstein(images, real, key) / transport.sliced_wasserstein(reference, real, key)
+    ratio = transport.projected_wasserstein(images, real, key) / transport.projected_wasserstein(reference, real, key)
     return round(float(ratio), 3) if jnp.isfinite(ratio) else math.inf
 
 

@@ -26,7 +26,7 @@ from wgan_jax.method.batch import to_range
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.sampling import sample
 from wgan_jax.method.state import TrainState
-from wgan_jax.metrics import choosing, quality, sets, transport
+from wgan_jax.metrics import choosing, neighbours, quality, sets, transport
 from wgan_jax.metrics.estimate import FIXED_IMAGES, fixed_set, make_estimate, make_fakes
 from wgan_jax.metrics.measuring import Measurer
 from wgan_jax.metrics.scores import METRICS
@@ -123,7 +123,7 @@ def _nearest_neighbours(context: Context, *, of_training: bool) -> Measure:
     def measure(state: TrainState) -> float:
         real = to_range(_some(context.held_out, num)["image"])
         others = to_range(_some(context.train, num)["image"]) if of_training else context.samples(state)[:num]
-        return quality.nearest_neighbour_accuracy(others, real)
+        return neighbours.nearest_neighbour_accuracy(others, real)
 
     return measure
 

@@ -43,7 +43,7 @@ def wasserstein_1d(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(jnp.sort(x, axis=-1) - jnp.sort(y, axis=-1)), axis=-1)
 
 
-def sliced_wasserstein(x: jax.Array, y: jax.Array, key: chex.PRNGKey, *, directions: int = 256) -> jax.Array:
+def projected_wasserstein(x: jax.Array, y: jax.Array, key: chex.PRNGKey, *, directions: int = 256) -> jax.Array:
     """Returns the mean W₁ of the samples' projections onto random directions: a scalar, at most their W₁.
 
     It is differentiable, and cheap in any dimension (Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters of
