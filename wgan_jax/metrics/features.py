@@ -52,7 +52,7 @@ def load_inception(
     to_input = resizing.INPUTS[input]
 
     def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        features = inception.Inception().apply(variables, to_input(images))
+        features: Any = inception.Inception().apply(variables, to_input(images))
         return features | {"probabilities": jax.nn.softmax(features["unbiased_logits"])}
 
     name = f"inception-{found.sha256[:8]} {input}"
@@ -69,7 +69,7 @@ def load_lite0() -> tuple[FeatureNetwork, dict[str, Any]]:
     found = weights.read_lite0()
 
     def apply(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        features = lite0.Lite0().apply(variables, resizing.lite0(images))
+        features: Any = lite0.Lite0().apply(variables, resizing.lite0(images))
         return features | {"probabilities": jax.nn.softmax(features["logits"])}
 
     name = f"lite0-{found.sha256[:8]} bicubic"

@@ -17,6 +17,11 @@ from jax import lax
 EPSILON = 1e-3
 """The ε of batch norm in networks that come from TensorFlow."""
 
+OIHW, HWIO = (3, 2, 0, 1), (2, 3, 1, 0)
+"""Axes that turn a kernel of ours into one of PyTorch, and back."""
+NORM = ("weight", "bias", "running_mean", "running_var")
+"""Names of a batch norm's tensors."""
+
 Path = tuple[str, ...]
 Names = Callable[[Path], tuple[str, str]]
 """`path -> (name of the convolution, name of its batch norm)`: how a file calls a module at some path."""
@@ -62,44 +67,59 @@ class Head(nn.Module):
         return products + bias, products
 
 
+def shapes(network: nn.Module, size: int, names: Names) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a network's tensors in a file of PyTorch, by name.
+
+    Kernels are `[out, in, kh, kw]`, and the weights of the last layer `[out, in]`.
+
+    Args:
+      network: its modules with parameters are `Conv` and `Head`.
+      size: height and width of its input.
+      names: how the file calls the convolutions and their batch norms, and the last layer twice.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for path, shape in _kernels(network, size).items():
+        name, norm = names(path)
+        is_conv = len(shape) == 4
+        found[f"{name}.weight"] = tuple(shape[i] for i in (OIHW if is_conv else (1, 0)))
+        found |= {f"{norm}.{each}": shape[-1:] for each in (NORM if is_conv else ("bias",))}
+    return found
+
+
 def variables(tensors: Mapping[str, np.ndarray], network: nn.Module, size: int, names: Names) -> dict[str, Any]:
     """Returns the variables of a network from the tensors of a file, with every batch norm folded in.
 
     Args:
-      tensors: arrays by PyTorch's names: kernels `[out, in, kh, kw]`, and the last layer's `weight [out, in]`.
-      network: its modules with parameters are `Conv` and `Head`.
-      size: height and width of its input.
-      names: how the file calls the convolutions and their batch norms, and the last layer twice.
+      tensors: arrays by PyTorch's names.
+      network: see `shapes`.
+      size: see `shapes`.
+      names: see `shapes`.
 
     Raises:
       ValueError: if the tensors are not this network's. It names the first difference.
     """
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), np.float32))
-    layers = {path[:-1]: x.shape for path, x in flatten_dict(shapes["params"]).items() if path[-1] == "kernel"}
-    expected: dict[str, tuple[int, ...]] = {}
-    for path, shape in layers.items():
-        name, norm = names(path)
-        expected[f"{name}.weight"] = shape[::-1] if len(shape) == 2 else tuple(shape[i] for i in (3, 2, 0, 1))
-        of_norm = ("weight", "bias", "running_mean", "running_var") if len(shape) == 4 else ("bias",)
-        expected |= {f"{norm}.{each}": shape[-1:] for each in of_norm}
-    check(tensors, expected)
+    check(tensors, shapes(network, size, names))
     params: dict[Path, np.ndarray] = {}
-    for path, shape in layers.items():
+    for path, shape in _kernels(network, size).items():
         name, norm = names(path)
-        kernel = np.asarray(tensors[f"{name}.weight"], np.float64)
-        bias = np.asarray(tensors[f"{norm}.bias"], np.float64)
+        kernel, bias = (np.asarray(tensors[key], np.float64) for key in (f"{name}.weight", f"{norm}.bias"))
         if len(shape) == 4:
-            weight, mean, var = (
-                np.asarray(tensors[f"{norm}.{x}"], np.float64) for x in ("weight", "running_mean", "running_var")
-            )
-            scale = weight / np.sqrt(var + EPSILON)
-            kernel, bias = kernel.transpose(2, 3, 1, 0) * scale, bias - mean * scale
+            scale, _, mean, var = (np.asarray(tensors[f"{norm}.{each}"], np.float64) for each in NORM)
+            scale = scale / np.sqrt(var + EPSILON)
+            kernel, bias = kernel.transpose(HWIO) * scale, bias - mean * scale
         else:
             kernel = kernel.T
         params[*path, "kernel"], params[*path, "bias"] = kernel.astype(np.float32), bias.astype(np.float32)
     if not all(np.isfinite(x).all() for x in params.values()):
         raise ValueError("some of its numbers are not finite")
     return {"params": unflatten_dict(params)}
+
+
+def _kernels(network: nn.Module, size: int) -> dict[Path, tuple[int, ...]]:
+    """Returns the shapes of a network's kernels by the paths of their modules."""
+    images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    params = jax.eval_shape(network.init, jax.random.key(0), images)["params"]
+    return {path[:-1]: x.shape for path, x in flatten_dict(params).items() if path[-1] == "kernel"}
 
 
 def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -168,9 +168,10 @@ def from_weights(found: weights.Weights) -> dict[str, Any]:
     Raises:
       UserError: if its tensors are not this network's.
     """
-    return weights.variables(found, Inception(), INCEPTION_SIZE, _names)
+    return weights.variables(found, Inception(), INCEPTION_SIZE, names)
 
 
-def _names(path: folding.Path) -> tuple[str, str]:
+def names(path: folding.Path) -> tuple[str, str]:
+    """Returns how a file calls the convolution and the batch norm of a module, or twice the last layer."""
     name = ".".join(path)
     return (name, name) if name == "fc" else (f"{name}.conv", f"{name}.bn")

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from wgan_jax.metrics import folding, weights
 from wgan_jax.metrics.folding import Conv, Head
@@ -96,10 +95,11 @@ def from_weights(found: weights.Weights) -> dict[str, Any]:
     Raises:
       UserError: if its tensors are not this network's.
     """
-    return weights.variables(found, Lite0(), LITE0_SIZE, _names)
+    return weights.variables(found, Lite0(), LITE0_SIZE, names)
 
 
-def _names(path: folding.Path) -> tuple[str, str]:
+def names(path: folding.Path) -> tuple[str, str]:
+    """Returns how a file calls the convolution and the batch norm of a module, or twice the last layer."""
     match path:
         case ("stem",):
             return "_conv_stem", "_bn0"
