@@ -51,6 +51,8 @@ EXEMPT = {
     "libtpu says {}": "the remedy installs a package",
     "needs tensorflow_datasets, which cannot be imported": "the remedy installs a package",
     "preparing a data set needs TensorFlow": "the remedy installs a package",
+    "looking for faces needs OpenCV ({})": "the remedy installs a package",
+    "looking for faces needs OpenCV 4: version {}": "the remedy installs a package",
     "--name={}: TFDS knows no such data set": "the remedy is a page to read",
     "config.data.name = 'tfds:{}': TFDS knows no such data set": "the remedy is a page to read",
     "--name={}: {}": "the reason is the library's own, and no remedy is known",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wgan_jax.data.images import Form, ImageSource
+from wgan_jax.data.images import Form, ImageSource, WholeForm
 from wgan_jax.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -22,7 +22,7 @@ class FolderSource(ImageSource):
 
     can_be_damaged = True
 
-    def __init__(self, folder: Path, names: list[str], form: Form, classes: Sequence[str] = ()):
+    def __init__(self, folder: Path, names: list[str], form: Form | WholeForm, classes: Sequence[str] = ()):
         super().__init__(form, np.arange(len(names)), len(classes))
         self._folder, self._names, self._classes = folder, names, classes
         self._label = np.array([classes.index(_first(name)) for name in names]) if classes else None

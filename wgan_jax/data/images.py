@@ -6,13 +6,14 @@ import os
 import stat
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from wgan_jax.data.digest import sha256
@@ -20,6 +21,7 @@ from wgan_jax.data.source import Examples, ranks
 from wgan_jax.errors import UserError
 
 Encoded = bytes | Path
+T = TypeVar("T")
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow mode for each number of channels: grey and colour."""
@@ -43,36 +45,90 @@ class Form(NamedTuple):
         """The shape of one image."""
         return self.size, self.size, self.channels
 
+    def draft(self, image: Image.Image) -> None:
+        """Lets a JPEG decode faster, at 1/2, 1/4 or 1/8 of its size, if at least twice `size` remains."""
+        if not self.crop:
+            image.draft(None, (2 * self.size, 2 * self.size))
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """Returns the central square of an image, resized with antialiasing."""
+        box = central_box(image.height, image.width, self.crop)
+        return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+
+
+class WholeForm(NamedTuple):
+    """The form of decoded images that all have one size and keep it: uint8 `[height, width, channels]`."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image."""
+        return self.height, self.width, self.channels
+
+    def draft(self, image: Image.Image) -> None:
+        """Does nothing: the image is decoded at its full size."""
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """Returns the image. Raises `UnreadableError` if it has another size."""
+        if image.size != (self.width, self.height):
+            raise UnreadableError(
+                f"has {image.width}×{image.height} pixels, and the first image has {self.width}×{self.height}"
+            )
+        return image
+
 
 class UnreadableError(ValueError):
     """Raised for an image that cannot be decoded; its message gives the reason."""
 
 
-def decode(encoded: Encoded, form: Form) -> np.ndarray:
-    """Decodes an image of any size and mode into uint8 `[size, size, channels]`.
+def decode(encoded: Encoded, form: Form | WholeForm) -> np.ndarray:
+    """Decodes an image of any size and mode into uint8 `[height, width, channels]`.
 
-    The image is rotated as its EXIF data say, its transparent parts become white, and its central square is resized
-    with antialiasing. Grey values of more than 8 bits are scaled to 8 bits by a range that depends on the type of the
-    image alone: 0 to 65535 for 16 bits (0 to 4095 for a TIFF of 12 bits), 0 to 255 for 32-bit integers, and 0 to 1 for
-    floats.
+    The image is rotated as its EXIF data say, its transparent parts become white, and it is brought to its form. Grey
+    values of more than 8 bits are scaled to 8 bits by a range that depends on the type of the image alone: 0 to 65535
+    for 16 bits (0 to 4095 for a TIFF of 12 bits), 0 to 255 for 32-bit integers, and 0 to 1 for floats.
 
     Raises:
       UnreadableError: if the image is damaged, is not an image or not a regular file, has more pixels than
         `PIL.Image.MAX_IMAGE_PIXELS`, has values outside its range, or has values so small that it would be black.
     """
+    with _opened(encoded) as image:
+        form.draft(image)
+        bits = _bits(image)
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith(("I", "F")):
+            upright = _eight_bits(upright, bits)
+        fitted = form.fit(_flatten(upright, MODES[form.channels]))
+        return np.asarray(fitted).reshape(form.shape)
+
+
+def whole_form(encoded: Encoded) -> WholeForm:
+    """Returns the form of an image as it is, upright, in grey or in colour.
+
+    Only the head of its file is read, unless that says that the image must be turned.
+
+    Raises:
+      UnreadableError: if it is not an image or not a regular file, or has more pixels than
+        `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    with _opened(encoded) as image:
+        exif = Image.Image.getexif(image)  # a PNG's own method would decode it first
+        turned = exif.get(ExifTags.Base.Orientation) in range(5, 9)
+        width, height = (ImageOps.exif_transpose(image) if turned else image).size
+        return WholeForm(height, width, 1 if Image.getmodebase(image.mode) == "L" else 3)
+
+
+@contextmanager
+def _opened(encoded: Encoded) -> Iterator[Image.Image]:
+    """Opens an image. Raises `UnreadableError` if anything goes wrong with it, also while it is in use."""
     try:
         if isinstance(encoded, Path):
             _check_file(encoded)
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
-            if not form.crop:  # a JPEG decodes faster at 1/2, 1/4 or 1/8 of its size; at least twice `size` remains
-                image.draft(None, (2 * form.size, 2 * form.size))
-            bits = _bits(image)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith(("I", "F")):
-                upright = _eight_bits(upright, bits)
-            upright = _flatten(upright, MODES[form.channels])
-            box = central_box(upright.height, upright.width, form.crop)
-            resized = upright.resize((form.size, form.size), Image.Resampling.BICUBIC, box=box)
+            yield image
     except UnidentifiedImageError:
         raise UnreadableError("not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -83,7 +139,6 @@ def decode(encoded: Encoded, form: Form) -> np.ndarray:
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many kinds
         raise UnreadableError(str(error) or type(error).__name__) from None
-    return np.asarray(resized).reshape(form.shape)
 
 
 def _check_file(path: Path) -> None:
@@ -141,7 +196,7 @@ class ImageSource(ABC):
     can_be_damaged = False
     """Whether images may be damaged, so that all are decoded once before a run starts."""
 
-    def __init__(self, form: Form, index: np.ndarray, num_classes: int = 0):
+    def __init__(self, form: Form | WholeForm, index: np.ndarray, num_classes: int = 0):
         self.form = form
         self.num_classes = num_classes
         self._index, self._total = index, len(index)
@@ -192,23 +247,35 @@ class ImageSource(ABC):
           `[B]`, or None if there are none.
         """
         encoded, label = self.fetch(self._index[index])
-        return _threads().map(functools.partial(_attempt, form=self.form), encoded), label
+        return in_threads(functools.partial(decode, form=self.form), encoded), label
 
     def read(self, index: np.ndarray) -> Examples:
         images, label = self.attempt(index)
         image = np.empty((len(index), *self.image_shape), np.uint8)
         for row, (i, pixels) in enumerate(zip(index, images, strict=True)):
             if isinstance(pixels, UnreadableError):
-                raise UserError(f"{self.name(i)}: cannot be read any more ({pixels}); put it back, and start again")
+                raise self.unreadable(i, pixels)
             image[row] = pixels
         return {"image": image} if label is None else {"image": image, "label": label.astype(np.int32)}
 
+    def unreadable(self, i: int, error: UnreadableError) -> UserError:
+        """Returns the error that ends a run when example `i`, which was readable when it started, is not."""
+        return UserError(f"{self.name(i)}: cannot be read any more ({error}); put it back, and start again")
 
-def _attempt(encoded: Encoded, form: Form) -> np.ndarray | UnreadableError:
-    try:
-        return decode(encoded, form)
-    except UnreadableError as error:
-        return error
+
+def in_threads(function: Callable[[Encoded], T], encoded: Iterable[Encoded]) -> Iterator[T | UnreadableError]:
+    """Calls a function with each encoded image, in threads.
+
+    Yields the results in order, with an `UnreadableError` in place of each that the function raises.
+    """
+
+    def attempt(one: Encoded) -> T | UnreadableError:
+        try:
+            return function(one)
+        except UnreadableError as error:
+            return error
+
+    return _threads().map(attempt, encoded)
 
 
 def central_box(height: int, width: int, side: int = 0) -> tuple[int, int, int, int]:
