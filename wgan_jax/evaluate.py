@@ -73,7 +73,7 @@ def _wishes() -> Wishes:
         reference_num=-1 if f.reference_num == "all" else int(f.reference_num),
         weights=f.weights and str(f.weights),
         input=f.input,
-        cascade=f.cascade,
+        cascade=f.cascade and str(f.cascade),
         statistics=StatisticsFiles(weights.cache().parent / "statistics"),
         bar=_bar,
     )

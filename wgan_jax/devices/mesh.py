@@ -137,8 +137,8 @@ class Parallel:
         own = {name: np.split(x, hosts.count(), axis)[jax.process_index()] for name, x in examples.items()}
         return self.place(own, axis)
 
-    def replicate(self, state: TrainState) -> TrainState:
-        """Copies the state to every device. All hosts must have the same one."""
+    def replicate(self, state: T) -> T:
+        """Copies a state, or any tree of arrays, to every device. All hosts must have the same one."""
         if self.mode == "pmap" or hosts.count() == 1:
             return jax.device_put(state, NamedSharding(self.mesh.local_mesh, PartitionSpec()))
         whole = NamedSharding(self.mesh, PartitionSpec())

@@ -1,6 +1,7 @@
 """Finds the rows of the table of metrics that are asked for, and the networks that they need."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,17 +25,19 @@ def with_faces(table: Table, cascade: str | None) -> Table:
     Raises:
       UserError: if the file of the cascade cannot be read.
     """
-    finder = faces.load_cascade(cascade) if cascade else None
+    finder: Any = faces.load_cascade(cascade) if cascade else None
 
     class Found(Kept):
         """Number of images, and of those with a face."""
 
-        total = np.zeros(2, np.int64)
+        def __init__(self, num: int):
+            super().__init__(num)
+            self.total = np.zeros(2, np.int64)
 
         def add(self, index: np.ndarray, rows: np.ndarray) -> None:
             rows = rows[index < self.num]
             if len(rows):
-                self.total = self.total + [len(rows), faces.has_face(rows, finder).sum()]
+                self.total += (len(rows), faces.has_face(rows, finder).sum())
 
         def join(self) -> Arrays:
             return {"total": hosts.total(self.total)}

@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from wgan_jax import data
-from wgan_jax.data import Source, fixed_subset
+from wgan_jax.data import Source, fixed_subset, image_sets
 from wgan_jax.devices.mesh import Parallel
 from wgan_jax.errors import UserError, say
 from wgan_jax.method.gan import Gan
@@ -19,7 +19,6 @@ from wgan_jax.metrics.choosing import ALL, Table
 from wgan_jax.metrics.evaluators import EVALUATORS, Context, Evaluator
 from wgan_jax.metrics.measuring import Measurer, Statistics, score
 from wgan_jax.metrics.scores import METRICS
-from wgan_jax.metrics.sets import Images
 from wgan_jax.metrics.streaming import Bar, no_bar
 
 MOST = 10_000
@@ -122,7 +121,7 @@ def evaluate_samples(
     return score(measurer, reference, samples(state), unseen)
 
 
-def evaluate_files(images: str, reference: str, wishes: Wishes) -> Numbers:
+def evaluate_files(images: Path, reference: Path, wishes: Wishes) -> Numbers:
     """Returns `evaluate_images` of a folder or an `.npz` file against another.
 
     Raises:
@@ -156,7 +155,8 @@ def evaluate_images(images: Source, reference: Source, wishes: Wishes) -> Number
     real, others = order[:reference_num], order[reference_num : reference_num + num]
     unseen = sets.real(reference, others, devices) if len(others) == num else None
     measurer = wishes.measurer(images.image_shape, min(num, len(real)), devices)
-    measured = sets.real(images, fixed_subset(images, num), devices)
+    # These are not kept: they are other images as soon as a model has drawn new ones under the same names.
+    measured = sets.real(images, fixed_subset(images, num), devices)._replace(identity="")
     return score(measurer, sets.real(reference, real, devices), measured, unseen)
 
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgan_jax.metrics import frechet, kernel, mind, neighbours, pyramids, similarity
+from wgan_jax.metrics import frechet, kernel, neighbours, pyramids, similarity
 from wgan_jax.metrics.frechet import Moments
 from wgan_jax.metrics.inception_score import Splits
 from wgan_jax.metrics.kept import Kept, KeptMoments, KeptSplits, Rows
+from wgan_jax.metrics.mind import mind
 
 PIXELS = "pixels"
 IMAGES = "images"
@@ -102,9 +103,7 @@ def _of_features(network: str, suffix: str, frechet_name: str, kernel_name: str)
         name + suffix for name in ("precision", "recall", "density", "coverage", "mind")
     )
     return {
-        frechet_name: Metric(
-            network, "pool", KeptMoments, _frechet, (frechet_name,), refuses=_at_least(2), note=_rank
-        ),
+        frechet_name: Metric(network, "pool", KeptMoments, _frechet, (frechet_name,), refuses=_at_least(2), note=_rank),
         kernel_name: features(_kernel, (kernel_name,), refuses=_at_least(2), note=_subsets),
         f"precision_recall{suffix}": features(
             neighbours.precision_recall, (precision, recall), "higher", refuses=_at_least(4)
@@ -112,7 +111,7 @@ def _of_features(network: str, suffix: str, frechet_name: str, kernel_name: str)
         f"density_coverage{suffix}": features(
             neighbours.density_coverage, (density, coverage), "higher", refuses=_at_least(6)
         ),
-        mind_name: features(_as_many(mind.mind), (mind_name,)),
+        mind_name: features(_as_many(mind), (mind_name,)),
     }
 
 
@@ -126,7 +125,7 @@ METRICS: dict[str, Metric] = {
         PIXELS,
         IMAGES,
         Rows,
-        _as_many(lambda reference, images: pyramids.sliced_wasserstein(reference, images).mean),
+        _as_many(lambda reference, images: pyramids.sliced_wasserstein(reference, images).value),
         ("sliced_wasserstein",),
         refuses=_no_pyramid,
     ),

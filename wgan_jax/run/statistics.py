@@ -28,9 +28,9 @@ class StatisticsFiles(MutableMapping[str, Arrays]):
 
     def __getitem__(self, key: str) -> Arrays:
         try:
-            with np.load(self._path(key), allow_pickle=False) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
             raise KeyError(key) from None
 
     def __setitem__(self, key: str, arrays: Arrays) -> None:
