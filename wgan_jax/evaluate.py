@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from wgan_jax import cli
-from wgan_jax.metrics import evaluation
+from wgan_jax.metrics import evaluation, weights
 from wgan_jax.run.checkpoint import restore
 from wgan_jax.run.workdir import read_config
 
@@ -32,6 +32,8 @@ def evaluate(workdir: str | Path, *, step: int | str = "latest", ema: bool = Tru
 
 
 def main() -> None:
+    if flags.FLAGS.download:
+        weights.download()
     result = evaluate(flags.FLAGS.workdir, step=flags.FLAGS.step, ema=flags.FLAGS.ema, seed=flags.FLAGS.seed)
     if flags.FLAGS.json:
         print(json.dumps(result))
@@ -47,6 +49,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "Seed of the latents of the samples.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_bool("ema", True, "Measure the generator's average, not the generator itself.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
+    flags.DEFINE_bool("download", False, "Fetch the weights of FID's Inception (96 MB) unless they are there.")
     flags.mark_flag_as_required("workdir")
     cli.use_compilation_cache()
     cli.run(main)

@@ -113,7 +113,9 @@ def _unpickled(file: io.BytesIO) -> Any:
     """Returns the next object of a file."""
     start = file.tell()
     for opcode, argument, _ in pickletools.genops(file):
-        if "PUT" in opcode.name and int(argument or 0) > len(file.getbuffer()):  # the unpickler would make so long a list
+        if "PUT" in opcode.name and int(argument or 0) > len(
+            file.getbuffer()
+        ):  # the unpickler would make so long a list
             raise ValueError("its pickle is broken")
     file.seek(start)
     return _Unpickler(file).load()
