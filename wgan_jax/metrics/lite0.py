@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from wgan_jax.metrics import folding, weights
-from wgan_jax.metrics.folding import Conv, Head
+from wgan_jax.metrics.folding import Conv, DepthwiseConv, Head
 from wgan_jax.metrics.resizing import LITE0_SIZE
 
 CLASSES = 1000
@@ -55,7 +55,7 @@ class Block(nn.Module):
         if self.expand > 1:
             y = nn.relu6(Conv(width, name="expand")(y))
         size = (self.kernel, self.kernel)
-        y = nn.relu6(Conv(width, size, self.strides, "SAME", groups=width, name="depthwise")(y))
+        y = nn.relu6(DepthwiseConv(size, self.strides, name="depthwise")(y))
         y = Conv(self.features, name="project")(y)
         return x + y if x.shape == y.shape else y
 
@@ -70,7 +70,7 @@ class Lite0(nn.Module):
         Args:
           x: `[B, 224, 224, 3]`, about −1 to 1; see `wgan_jax.metrics.resizing.lite0`.
         """
-        x = nn.relu6(Conv(32, (3, 3), 2, "SAME", name="stem")(x))
+        x = nn.relu6(Conv(32, (3, 3), 2, name="stem")(x))
         index = 0
         for blocks, features, kernel, strides, expand in STAGES:
             for i in range(blocks):

@@ -15,7 +15,6 @@ import flax.linen as nn
 import numpy as np
 
 from wgan_jax.errors import UserError, one_line
-from wgan_jax.files import write_atomically
 from wgan_jax.metrics import folding, torch_file
 
 VARIABLE = "WGAN_JAX_INCEPTION"
@@ -104,7 +103,9 @@ def download() -> Path:
             f"{digest} instead of {INCEPTION.sha256}; fetch it on another machine, and put it at {path}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")  # a reader finds the whole file or none
+    partial.write_bytes(content)
+    partial.replace(path)
     return path
 
 
