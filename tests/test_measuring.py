@@ -1,4 +1,4 @@
-"""Metrics of whole sets: streamed in batches, shared by devices and hosts, kept for the next time, with their floors."""
+"""Metrics of whole sets: in batches, shared by devices and hosts, kept for the next time, each with its floor."""
 
 import json
 import subprocess

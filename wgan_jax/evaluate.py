@@ -57,7 +57,7 @@ def main() -> None:
         wishes = _wishes() if f.metrics else None
         result = evaluate(f.workdir, step=f.step, ema=f.ema, seed=f.seed, wishes=wishes)
     elif f.images and f.reference:
-        result = {"metrics": evaluation.evaluate_files(f.images, f.reference, _wishes())}
+        result = {"metrics": evaluation.evaluate_files(str(f.images), str(f.reference), _wishes())}
     elif f.download:
         return
     else:

@@ -43,7 +43,7 @@ class PictureSet(FolderSource):
         return UserError(f"{self.name(i)}: cannot be read ({error}); fix or remove it")
 
 
-def load(path: Path) -> Source:
+def load(path: str | Path) -> Source:
     """Opens a set of images: uint8 `[H, W, C]`, where C is 1 if all images are grey, and 3 otherwise.
 
     Args:
@@ -58,6 +58,7 @@ def load(path: Path) -> Source:
       UserError: if `path` is neither, or holds fewer than two images, images of several sizes, unreadable images or
         arrays of other types. A picture whose pixels are damaged is found when it is read.
     """
+    path = Path(path)
     if path.is_dir():
         return _pictures(path)
     if path.suffix.lower() == ".npz" and path.is_file():

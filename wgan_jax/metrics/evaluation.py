@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -63,7 +62,7 @@ def evaluate(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What is measured, and how."""
+    """Choice of what is measured, and how."""
 
     metrics: tuple[str, ...] = (ALL,)
     """Names of metrics, or `all`: then those that do not suit are left out."""
@@ -74,7 +73,7 @@ class Wishes:
     weights: str | None = None
     """File of Inception's weights; None looks in the usual places."""
     input: str = "tf1"
-    """How images are resized for Inception: see `wgan_jax.metrics.resizing`."""
+    """Name of the way in which images are resized for Inception: see `wgan_jax.metrics.resizing`."""
     cascade: str | None = None
     """Cascade of OpenCV that finds faces, for the metric `afd`."""
     table: Table = dataclasses.field(default_factory=lambda: METRICS)
@@ -121,7 +120,7 @@ def evaluate_samples(
     return score(measurer, reference, samples(state), unseen)
 
 
-def evaluate_files(images: Path, reference: Path, wishes: Wishes) -> Numbers:
+def evaluate_files(images: str, reference: str, wishes: Wishes) -> Numbers:
     """Returns `evaluate_images` of a folder or an `.npz` file against another.
 
     Raises:

@@ -80,7 +80,7 @@ def has_face(images: np.ndarray, cascade: "cv2.CascadeClassifier") -> np.ndarray
     if width < least[0] or height < least[1]:
         raise UserError(
             f"images of {width}×{height} pixels are too small to look for faces in: a face takes {least[0]}×{least[1]} "
-            "at least; measure them without a cascade"
+            "at least; leave --cascade out"
         )
 
     def found(image: np.ndarray) -> bool:

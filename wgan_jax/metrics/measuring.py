@@ -18,11 +18,11 @@ from wgan_jax.metrics.streaming import Bar, Outputs, no_bar, stream
 Loaded = tuple[FeatureNetwork, Any]
 """A feature network and its variables."""
 Statistics = MutableMapping[str, Arrays]
-"""What was kept of sets of images that are measured again, by a digest: a dictionary, or files."""
+"""Arrays that were kept of sets of images, by a digest: a dictionary, or files. Such sets are measured again."""
 
 
 class What(NamedTuple):
-    """What is kept of a set, which several rows may share."""
+    """Something that is kept of a set. Several rows may share it."""
 
     network: str
     output: str

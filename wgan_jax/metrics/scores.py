@@ -34,7 +34,7 @@ class Metric(NamedTuple):
     output: str
     """Output of the network that is kept."""
     kept: type[Kept]
-    """What is kept of that output."""
+    """Class that keeps something of that output."""
     compare: Callable[[Any, Any], tuple[float, ...]]
     """`(kept of the reference, kept of the images) -> numbers`"""
     numbers: tuple[str, ...]
