@@ -219,7 +219,7 @@ def test_probabilities_of_the_inception_score_have_no_bias(random_file, monkeypa
         ),
         (
             lambda t: t.update({"AuxLogits.fc.bias": np.zeros(3)}),
-            r"it has AuxLogits\.fc\.bias, which the network does not",
+            r"it has 'AuxLogits\.fc\.bias', which the network does not",
         ),
         (lambda t: t.update({"fc.bias": np.full(1008, np.nan)}), r"some of its numbers are not finite"),
     ],

@@ -153,4 +153,4 @@ def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, .
             raise ValueError(f"its {name} is {found.dtype} {list(found.shape)}, not float {list(shape)}")
     for name in tensors:
         if name not in expected and not name.endswith(".num_batches_tracked"):
-            raise ValueError(f"it has {name}, which the network does not")
+            raise ValueError(f"it has {name[:80]!a}, which the network does not")

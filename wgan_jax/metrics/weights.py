@@ -6,6 +6,7 @@ Of the modules of metrics, this one alone knows files.
 import hashlib
 import http.client
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,8 +95,11 @@ def download() -> Path:
         with urllib.request.urlopen(INCEPTION.url, timeout=PATIENCE) as answer:
             content = answer.read(INCEPTION.size + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise UserError(
-            f"{INCEPTION.url} cannot be fetched: {one_line(error)}; fetch it on another machine, and put it at {path}"
+            f"{INCEPTION.url} cannot be fetched: {error or type(error).__name__}; fetch it on another machine, and put "
+            f"it at {path}"
         ) from error
     if (digest := hashlib.sha256(content).hexdigest()) != INCEPTION.sha256:
         size = "more" if len(content) > INCEPTION.size else f"{len(content):,}"
