@@ -8,6 +8,7 @@ Without them, ours is held against what they gave when `python -m tests.features
 """
 
 import functools
+import importlib.util
 import json
 
 import flax.linen as nn
@@ -236,8 +237,9 @@ def test_weights_of_another_network_are_refused(change, says, tmp_path):
 
 @pytest.fixture(scope="module")
 def theirs():
-    for package in ("torch", "pytorch_fid", "torch_fidelity"):
-        pytest.importorskip(package)
+    for package in ("torch", "torchvision", "pytorch_fid", "torch_fidelity"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     return reference.Networks(tensors())
 
 

@@ -351,6 +351,15 @@ def test_a_download_of_anything_else_leaves_no_file(page, says, server, tmp_path
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_a_download_to_a_place_that_cannot_be_written(server, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"w\.pth: cannot be written: Not a directory; let XDG_CACHE_HOME name another"):
+        weights.download()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "folder"))
+    assert weights.download() == weights.find()
+
+
 def test_a_download_without_a_network(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("no_proxy", "*")

@@ -101,22 +101,18 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Storage:
         kind, dtype, key, _, size, *view = pid
-        if (
-            (kind, *view) not in {("storage",), ("storage", None)}
-            or dtype not in DTYPES.values()
-            or type(size) is not int
-        ):
+        is_known = (kind, *view) in {("storage",), ("storage", None)} and dtype in DTYPES.values()
+        if not is_known or type(size) is not int:
             raise ValueError("it holds a storage of an unknown form")
         return Storage(str(key), dtype, size)
 
 
 def _unpickled(file: io.BytesIO) -> Any:
     """Returns the next object of a file."""
-    start = file.tell()
+    start, most = file.tell(), len(file.getbuffer())
     for opcode, argument, _ in pickletools.genops(file):
-        if "PUT" in opcode.name and int(argument or 0) > len(
-            file.getbuffer()
-        ):  # the unpickler would make so long a list
+        # The unpickler makes its list of objects as long as the largest index says.
+        if "PUT" in opcode.name and int(argument or 0) > most:
             raise ValueError("its pickle is broken")
     file.seek(start)
     return _Unpickler(file).load()
