@@ -17,8 +17,8 @@ RECORD = pathlib.Path(__file__).with_name("features.json")
 SIZES = (28, 32, 64, 299, 512)
 INPUTS = ("tf1", "torch", "clean")
 LAYERS = ("64", "192", "768", "pool", "logits", "unbiased_logits")
-SHOWN = 16
-"""Number of features of each layer that are recorded, evenly spaced."""
+SHOWN = 8
+"""Number of directions of each layer that are recorded."""
 
 
 def picture(size, channels=3):
@@ -47,10 +47,10 @@ def random_tensors(shapes):
 
 
 def some(features):
-    """The recorded part of features `[D]`: a few of them, and their norm."""
+    """What is recorded of features `[D]`: their products with `SHOWN` random directions, and their norm."""
     features = np.asarray(features, np.float64).ravel()
-    index = np.linspace(0, features.size - 1, SHOWN).astype(int)
-    return [*features[index].tolist(), float(np.linalg.norm(features))]
+    directions = np.random.RandomState(0).normal(size=(SHOWN, features.size))
+    return [float(f"{x:.9g}") for x in (*(directions @ features), np.linalg.norm(features))]
 
 
 def pillow(image, size):

@@ -7,6 +7,7 @@ remedy out of the message, applies it, and succeeds. A message without a case fa
 import ast
 import contextlib
 import dataclasses
+import hashlib
 import importlib
 import re
 import shutil
@@ -32,6 +33,7 @@ from wgan_jax.data import tfds as of_tfds
 from wgan_jax.devices import hosts, mesh
 from wgan_jax.experiments import harness
 from wgan_jax.method.schedule import CriticSchedule
+from wgan_jax.metrics import weights
 from wgan_jax.report import media
 from wgan_jax.run import checkpoint, identity, loop
 from wgan_jax.run.resume import Options
@@ -53,6 +55,8 @@ EXEMPT = {
     "preparing a data set needs TensorFlow": "the remedy installs a package",
     "looking for faces needs OpenCV ({})": "the remedy installs a package",
     "looking for faces needs OpenCV 4: version {}": "the remedy installs a package",
+    "EfficientNet-Lite0's weights are in a package of their own": "the remedy installs a package",
+    "a file of safetensors needs the package safetensors": "the remedy installs a package",
     "--name={}: TFDS knows no such data set": "the remedy is a page to read",
     "config.data.name = 'tfds:{}': TFDS knows no such data set": "the remedy is a page to read",
     "--name={}: {}": "the reason is the library's own, and no remedy is known",
@@ -942,6 +946,25 @@ def _(tmp_path, monkeypatch, _):
     go_on(tmp_path / "run", fingerprint=fingerprint, microbatches=2)
     go_on(tmp_path / "smaller", batch_size=4)
     go_on(tmp_path / "narrower", critic__width=4)
+    return message
+
+
+@case("no file of Inception's weights")
+def _(tmp_path, monkeypatch, _):
+    published = tmp_path / "published"
+    published.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setattr(weights, "INCEPTION", weights.Published("w.pth", 7, digest, published.as_uri()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    message = told(weights.find)
+    variable = read(r"let (\w+) name the file", message)
+    monkeypatch.setenv(variable, str(published))
+    assert weights.find() == published
+    monkeypatch.delenv(variable)
+    assert read(r"--download fetches (\S+)", message) == published.as_uri()
+    weights.download()  # what the flag does
+    assert str(weights.find()) == read(r"Apache-2\.0\) to ([^;]+);", message)
     return message
 
 

@@ -4,6 +4,7 @@ At inference a batch norm is `(x − mean) · scale / √(var + ε) + bias`. It 
 two are one convolution with a bias.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -136,6 +137,7 @@ def variables(tensors: Mapping[str, np.ndarray], network: nn.Module, size: int, 
     return {"params": unflatten_dict(params)}
 
 
+@functools.cache
 def _kernels(network: nn.Module, size: int) -> dict[Path, tuple[int, ...]]:
     """Returns the shapes of a network's kernels by the paths of their modules."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
@@ -153,4 +155,4 @@ def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, .
             raise ValueError(f"its {name} is {found.dtype} {list(found.shape)}, not float {list(shape)}")
     for name in tensors:
         if name not in expected and not name.endswith(".num_batches_tracked"):
-            raise ValueError(f"it has {name}, which the network does not")
+            raise ValueError(f"it has {name[:80]!a}, which the network does not")

@@ -85,44 +85,41 @@ def read(data: bytes) -> dict[str, np.ndarray]:
             names, numbers = _old(data)
         else:
             raise ValueError("it is no file of torch.save")
-        if not isinstance(names, dict) or not all(isinstance(x, Tensor) for x in names.values()):
-            raise ValueError("it holds more than a dictionary of tensors")
         return {str(name): _array(tensor, numbers[tensor.storage]) for name, tensor in names.items()}
     except Exception as error:  # what a broken pickle or archive raises has no common type
-        raise ValueError(f"not a readable file of PyTorch: {str(error) or type(error).__name__}") from error
+        says = isinstance(error, ValueError | pickle.UnpicklingError | zipfile.BadZipFile)
+        raise ValueError(f"not a readable file of PyTorch: {str(error) if says else 'it is broken'}") from error
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (found := KNOWN.get(f"{module}.{name}")) is None:
-            raise ValueError(f"it names {module}.{name}, which no dictionary of tensors needs; nothing of it was run")
+            raise ValueError(
+                f"it names {f'{module}.{name}'[:80]!a}, which no dictionary of tensors needs; it was not run"
+            )
         return found
 
     def persistent_load(self, pid: Any) -> Storage:
         kind, dtype, key, _, size, *view = pid
-        if (
-            (kind, *view) not in {("storage",), ("storage", None)}
-            or dtype not in DTYPES.values()
-            or type(size) is not int
-        ):
+        is_known = (kind, *view) in {("storage",), ("storage", None)} and dtype in DTYPES.values()
+        if not is_known or type(size) is not int:
             raise ValueError("it holds a storage of an unknown form")
         return Storage(str(key), dtype, size)
 
 
 def _unpickled(file: io.BytesIO) -> Any:
     """Returns the next object of a file."""
-    start = file.tell()
+    start, most = file.tell(), len(file.getbuffer())
     for opcode, argument, _ in pickletools.genops(file):
-        if "PUT" in opcode.name and int(argument or 0) > len(
-            file.getbuffer()
-        ):  # the unpickler would make so long a list
+        # The unpickler makes its list of objects as long as the largest index says.
+        if "PUT" in opcode.name and int(argument or 0) > most:
             raise ValueError("its pickle is broken")
     file.seek(start)
     return _Unpickler(file).load()
 
 
-def _zip(data: bytes) -> tuple[Any, dict[Storage, np.ndarray]]:
-    """Returns the object of a zip archive, and the numbers of its storages."""
+def _zip(data: bytes) -> tuple[dict[str, Tensor], dict[Storage, np.ndarray]]:
+    """Returns the tensors of a zip archive, and the numbers of its storages."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos = archive.infolist()
         if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
@@ -132,35 +129,37 @@ def _zip(data: bytes) -> tuple[Any, dict[Storage, np.ndarray]]:
         entries = {info.filename.partition("/")[2]: info for info in infos}
         if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
             raise ValueError("its bytes are in another order than here")
-        found = _unpickled(io.BytesIO(archive.read(entries["data.pkl"])))
-        return found, {s: _numbers(archive.read(entries[f"data/{s.key}"]), s) for s in _storages(found).values()}
+        tensors = _checked(_unpickled(io.BytesIO(archive.read(entries["data.pkl"]))))
+        storages = {tensor.storage for tensor in tensors.values()}
+        return tensors, {each: _numbers(archive.read(entries[f"data/{each.key}"]), each) for each in storages}
 
 
-def _old(data: bytes) -> tuple[Any, dict[Storage, np.ndarray]]:
-    """Returns the object of an older file, and the numbers of its storages.
+def _old(data: bytes) -> tuple[dict[str, Tensor], dict[Storage, np.ndarray]]:
+    """Returns the tensors of an older file, and the numbers of its storages.
 
-    Five pickles (a fixed number, a version, the writer's machine, the object, the keys of its storages) stand before
+    Five pickles (a fixed number, a version, the writer's machine, the tensors, the keys of their storages) stand before
     the storages, each of which begins with its size.
     """
     file = io.BytesIO(data)
     _, version, machine, found, keys = (_unpickled(file) for _ in range(5))
     if version != 1001 or not machine["little_endian"]:
         raise ValueError("its version or the order of its bytes is unknown")
-    needed = _storages(found)
+    tensors = _checked(found)
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     numbers = {}
     for key in keys:
-        storage = needed[key]
+        storage = storages[key]
         size = int.from_bytes(file.read(8), "little")
         if size != storage.size:
-            raise ValueError("it holds a storage of another size than it says")
+            raise ValueError("a storage has another size than it says")
         numbers[storage] = _numbers(file.read(size * np.dtype(storage.dtype).itemsize), storage)
-    return found, numbers
+    return tensors, numbers
 
 
-def _storages(found: Any) -> dict[str, Storage]:
-    """Returns the storages of a dictionary's tensors by key."""
-    tensors = [x for x in found.values() if isinstance(x, Tensor)] if isinstance(found, dict) else []
-    return {tensor.storage.key: tensor.storage for tensor in tensors}
+def _checked(found: Any) -> dict[str, Tensor]:
+    if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
+        raise ValueError("it holds more than a dictionary of tensors")
+    return found
 
 
 def _numbers(data: bytes, storage: Storage) -> np.ndarray:

