@@ -18,7 +18,7 @@ BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16
 """The filter along each axis, before an image is halved and after it is doubled."""
 IMAGES = 256
 """Number of images whose pyramids are in memory at a time."""
-PROJECTIONS = 16
+PROJECTIONS = 64
 """Number of directions whose projections are in memory at a time."""
 
 
@@ -136,7 +136,8 @@ def _distance(x: np.ndarray, y: np.ndarray, generator: np.random.Generator, dire
     with ThreadPoolExecutor() as pool:  # NumPy sorts without the interpreter's lock
         for start in range(0, directions, PROJECTIONS):
             u = units[start : start + PROJECTIONS]
-            pair = u @ x.T, u @ y.T
-            list(pool.map(np.ndarray.sort, [row for projections in pair for row in projections]))
-            total += np.abs(pair[0] - pair[1]).sum(dtype=np.float64)
+            a, b = u @ x.T, u @ y.T
+            list(pool.map(np.ndarray.sort, [*a, *b]))
+            a -= b
+            total += np.abs(a, out=a).sum(dtype=np.float64)
     return float(total / (directions * len(x)))
