@@ -24,7 +24,7 @@ def default() -> ConfigDict:
     c.batch_size = 64  # real examples per critic update, over all devices
     c.n_critic = 5  # critic updates per generator iteration
     c.latent_dim = 128
-    c.game = "wasserstein"  # or minimax, non_saturating, least_squares
+    c.game = "wasserstein"  # or minimax, non_saturating, least_squares, hinge
     c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
     # How the operands of float32 products and convolutions are rounded, as in jax.default_matmul_precision:
     #                              CPU                Nvidia GPU since Ampere        TPU
