@@ -100,6 +100,8 @@ RULES: dict[str, Rule] = {
     "constraint.kind": _CONSTRAINTS,
     "constraint.weight": _at_least(0),
     "constraint.target": _at_least(0),
+    "constraint.gamma": _at_least(0),
+    "constraint.every": _between(1, 2**16),
     "constraint.bound": _POSITIVE,
     "constraint.order": _one_of(("after", "before")),
     "parallel.mode": _one_of(("jit", "pmap")),
@@ -183,6 +185,11 @@ def _check_pairs(c: ConfigDict) -> None:
                 f"config.critic.norm = 'batch': config.constraint.kind = {kind!r} needs a critic that treats each "
                 "example by itself, and batch normalization mixes them; use 'layer' or 'none'"
             )
+        if CONSTRAINTS[kind].unnormalized and c.critic.norm != "none":
+            raise UserError(
+                f"config.critic.norm = {c.critic.norm!r}: config.constraint.kind = {kind!r} bounds the critic's slope "
+                "by its kernels, and a normalization scales what they return; use 'none'"
+            )
     for player in ("generator", "critic"):
         _check_network(c, player)
     if encoded(c.data.name):
@@ -259,10 +266,18 @@ def _check_best(c: ConfigDict) -> None:
     if c.report.wasserstein_exact:
         at_reports += ("wasserstein_exact",)
     known = [*at_reports, *every_step, GAMES[c.game].estimate_name]
-    known += [metric for name in parts(c.constraint.kind) for metric in CONSTRAINTS[name].metrics]
+    rows = [CONSTRAINTS[name] for name in parts(c.constraint.kind)]
+    known += [metric for row in rows for metric in row.metrics]
     known += CONDITIONINGS[c.conditional.kind].metrics
     if c.report.best not in known:
         raise UserError(f"config.report.best = {c.report.best!r}: no such metric; {nearest(c.report.best, known)}")
+    lazy = [metric for row in rows if "every" in row.settings for metric in row.metrics]
+    if c.report.best in lazy and c.report.checkpoint_every * c.n_critic % c.constraint.every:
+        raise UserError(
+            f"config.constraint.every = {c.constraint.every}: config.report.best = {c.report.best!r} is 0 at some "
+            f"checkpoints; use 1, or a divisor of {c.report.checkpoint_every * c.n_critic}, which is "
+            "config.report.checkpoint_every times config.n_critic"
+        )
     if c.report.best in at_reports and c.report.checkpoint_every % c.report.every:
         raise UserError(
             f"config.report.checkpoint_every = {c.report.checkpoint_every}: config.report.best = {c.report.best!r} is "

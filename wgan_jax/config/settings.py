@@ -66,10 +66,14 @@ def default() -> ConfigDict:
     c.conditional.generator_weight = 0.1  # auxiliary: their weight in the generator's loss (the same code)
 
     c.constraint = ConfigDict()
-    c.constraint.kind = "gradient_penalty"  # or clip, none, or several joined by a plus
+    c.constraint.kind = "gradient_penalty"  # or spectral_norm, r1, r2, clip, none, or several joined by +
     c.constraint.weight = 10.0  # λ of the penalty
     c.constraint.target = 1.0  # the gradient's norm that costs nothing
     c.constraint.one_sided = False  # penalise only norms above the target
+    c.constraint.gamma = 10.0  # r1 and r2: γ of γ/2 · mean(‖∇‖²); the 10 of the paper's code, without its ½, is 20 here
+    c.constraint.every = (
+        1  # penalties: in every k-th critic update, k times as heavy, and 0 in its metrics between them
+    )
     c.constraint.bound = 0.01  # clip: every critic parameter stays in [−bound, bound]
     c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
 

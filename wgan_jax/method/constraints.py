@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from wgan_jax.method import draws, lipschitz
+from wgan_jax.method import draws, lipschitz, spectral
 from wgan_jax.method.draws import Keys
 from wgan_jax.method.games import Metrics
 
@@ -39,7 +39,10 @@ def no_projection(params: Params) -> tuple[Params, Metrics]:
 
 
 class Constraint(NamedTuple):
-    """Five pure functions, of which a constraint has those that it needs. `chain` joins several constraints."""
+    """Five pure functions, of which a constraint has those that it needs. `chain` joins several constraints.
+
+    Two numbers say what the term costs, for the count of a step's arithmetic.
+    """
 
     init: Callable[[Params, jax.Array], State] = no_state
     """`(params, key) -> state`, once for a run."""
@@ -57,6 +60,10 @@ class Constraint(NamedTuple):
     """`params -> (params, metrics)`, before the critic's gradient is taken."""
     project: Callable[[Params], tuple[Params, Metrics]] = no_projection
     """`params -> (params, metrics)`, after the optimizer's update."""
+    gradients: float = 0.0
+    """Number of points, for each real example, where the term takes the critic's gradient by its input."""
+    passes: float = 0.0
+    """Number of further passes of the critic, for each real example, that the term takes."""
 
 
 def chain(*constraints: Constraint) -> Constraint:
@@ -93,7 +100,40 @@ def chain(*constraints: Constraint) -> Constraint:
         return project
 
     before, project = in_turn([c.before for c in constraints]), in_turn([c.project for c in constraints])
-    return Constraint(init, weights, loss, before, project)
+    gradients, passes = sum(c.gradients for c in constraints), sum(c.passes for c in constraints)
+    return Constraint(init, weights, loss, before, project, gradients, passes)
+
+
+def lazy(constraint: Constraint, every: int, n_critic: int) -> Constraint:
+    """Returns a constraint whose term is there in every k-th critic update alone, k times as heavy.
+
+    See arXiv 1912.04958, section 4.1 and appendix B. The other updates do not compute it: the term and its metrics are
+    0 there. Numbering the critic updates of a run from 1, it is those whose number is a multiple of k, so the last of
+    an iteration is one if `k` divides `n_critic · (step + 1)`. It has nothing to do with an optimizer's state here, so
+    Adam keeps its settings: the term is a part of one loss, not a step of its own as in StyleGAN2's code.
+
+    Args:
+      constraint: one with a loss.
+      every: k, at least 1.
+      n_critic: critic updates in an iteration. Iterations of a warm-up, which have more, are numbered as if they had
+        not.
+
+    Raises:
+      ValueError: if `every` is not positive.
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1, not {every}")
+
+    def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
+        def heavy() -> tuple[jax.Array, Metrics]:
+            term, metrics = constraint.loss(critic_fn, real, fake, keys)
+            return every * term, metrics
+
+        absent = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(heavy))
+        number = keys.step % every * n_critic + keys.update + 1  # of the run, up to a multiple of k
+        return jax.lax.cond(jnp.asarray(number % every == 0), heavy, lambda: absent)
+
+    return constraint._replace(loss=loss, gradients=constraint.gradients / every, passes=constraint.passes / every)
 
 
 def gradient_penalty(weight: float = 10.0, *, target: float = 1.0, one_sided: bool = False) -> Constraint:
@@ -108,7 +148,43 @@ def gradient_penalty(weight: float = 10.0, *, target: float = 1.0, one_sided: bo
         penalty = lipschitz.penalty(norms, target=target, one_sided=one_sided)
         return weight * penalty, {"gradient_penalty": penalty, "gradient_norm": jnp.mean(norms)}
 
-    return Constraint(loss=loss)
+    return Constraint(loss=loss, gradients=1)
+
+
+def r1(gamma: float = 10.0) -> Constraint:
+    """Returns `γ/2 · mean(‖∇ critic(real)‖²)` as a term of the critic's loss (arXiv 1801.04406 eq. 9).
+
+    The paper's code leaves out the ½, so its 10 is a γ of 20 here. StyleGAN's γ is this one.
+    Metrics: `r1_penalty`, the term without γ.
+    """
+    return _zero_centred("r1_penalty", gamma, lambda real, fake: real)
+
+
+def r2(gamma: float = 10.0) -> Constraint:
+    """Returns `γ/2 · mean(‖∇ critic(fake)‖²)` as a term of the critic's loss (arXiv 1801.04406 eq. 10).
+
+    Metrics: `r2_penalty`, the term without γ.
+    """
+    return _zero_centred("r2_penalty", gamma, lambda real, fake: fake)
+
+
+def _zero_centred(name: str, gamma: float, where: Callable[[jax.Array, jax.Array], jax.Array]) -> Constraint:
+    def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
+        del keys
+        penalty = jnp.mean(lipschitz.gradient_squares(critic_fn, where(real, fake))) / 2
+        return gamma * penalty, {name: penalty}
+
+    return Constraint(loss=loss, gradients=1)
+
+
+def spectral_norm() -> Constraint:
+    """Returns spectral normalization of the critic's kernels (arXiv 1802.05957), by one power step for each update.
+
+    The state is the u of every kernel. All passes of an update use the same one, on every device and in every
+    microbatch. The passes between updates, such as the generator's and those of an evaluation, take one step from it,
+    on the weights as they are, and drop it.
+    """
+    return Constraint(init=spectral.init, weights=spectral.normalize)
 
 
 def clip(bound: float = 0.01, *, order: str = "after") -> Constraint:
