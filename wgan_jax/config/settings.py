@@ -66,10 +66,15 @@ def default() -> ConfigDict:
     c.conditional.generator_weight = 0.1  # auxiliary: their weight in the generator's loss (the same code)
 
     c.constraint = ConfigDict()
-    c.constraint.kind = "gradient_penalty"  # or spectral_norm, r1, r2, clip, none, or several joined by +
-    c.constraint.weight = 10.0  # λ of the penalty
-    c.constraint.target = 1.0  # the gradient's norm that costs nothing
-    c.constraint.one_sided = False  # penalise only norms above the target
+    # gradient_penalty, lipschitz_penalty (WGAN-LP), dragan, wasserstein_divergence (WGAN-div), r1, r2, spectral_norm,
+    # clip, none, or several joined by a plus, such as spectral_norm+r1
+    c.constraint.kind = "gradient_penalty"
+    c.constraint.weight = 10.0  # λ of the first three
+    c.constraint.target = 1.0  # the gradient's norm that costs nothing, for the first three
+    c.constraint.one_sided = False  # gradient_penalty: penalise only norms above the target, as lipschitz_penalty does
+    c.constraint.noise = 0.25  # dragan: how far around real examples; half of the data's std in the paper's code
+    c.constraint.divergence_weight = 2.0  # wasserstein_divergence: k of k · mean(‖∇‖^p)
+    c.constraint.divergence_power = 6.0  # wasserstein_divergence: p
     c.constraint.gamma = 10.0  # r1 and r2: γ of γ/2 · mean(‖∇‖²); the 10 of the paper's code, without its ½, is 20 here
     c.constraint.every = (
         1  # penalties: in every k-th critic update, k times as heavy, and 0 in its metrics between them

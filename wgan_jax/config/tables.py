@@ -40,6 +40,24 @@ CONSTRAINTS: dict[str, ConstraintKind] = {
         metrics=("gradient_penalty",),
         each_example=True,
     ),
+    "lipschitz_penalty": ConstraintKind(
+        lambda c: constraints.lipschitz_penalty(c.weight, target=c.target),
+        settings=("weight", "target", "every"),
+        metrics=("lipschitz_penalty",),
+        each_example=True,
+    ),
+    "dragan": ConstraintKind(
+        lambda c: constraints.dragan(c.weight, target=c.target, noise=c.noise),
+        settings=("weight", "target", "noise", "every"),
+        metrics=("dragan_penalty",),
+        each_example=True,
+    ),
+    "wasserstein_divergence": ConstraintKind(
+        lambda c: constraints.wasserstein_divergence(c.divergence_weight, c.divergence_power),
+        settings=("divergence_weight", "divergence_power", "every"),
+        metrics=("divergence_penalty",),
+        each_example=True,
+    ),
     "spectral_norm": ConstraintKind(lambda c: constraints.spectral_norm(), unnormalized=True),
     "r1": ConstraintKind(
         lambda c: constraints.r1(c.gamma),

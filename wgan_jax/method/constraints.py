@@ -1,5 +1,6 @@
 """Ways to keep the critic Lipschitz: a further term of its loss, a change of its weights, or a projection of them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -141,14 +142,64 @@ def gradient_penalty(weight: float = 10.0, *, target: float = 1.0, one_sided: bo
 
     Metrics: `gradient_penalty` (without λ) and `gradient_norm`, the mean over the interpolates.
     """
+    penalty = functools.partial(lipschitz.penalty, target=target, one_sided=one_sided)
+    return _of_norms("gradient_penalty", weight, _interpolates, penalty)
+
+
+def lipschitz_penalty(weight: float = 10.0, *, target: float = 1.0) -> Constraint:
+    """Returns WGAN-LP's term, `λ · mean(max(0, ‖∇ critic(x̂)‖₂ − target)²)` (arXiv 1709.08894 eq. 8).
+
+    It is the one-sided gradient penalty. Metrics: `lipschitz_penalty` (without λ) and `gradient_norm`.
+    """
+    penalty = functools.partial(lipschitz.penalty, target=target, one_sided=True)
+    return _of_norms("lipschitz_penalty", weight, _interpolates, penalty)
+
+
+def dragan(weight: float = 10.0, *, target: float = 1.0, noise: float = 0.25) -> Constraint:
+    """Returns DRAGAN's term, `λ · mean((‖∇ critic(x̂)‖₂ − target)²)` at points around real examples (arXiv 1705.07215).
+
+    The points are `x̂ = real + α · noise · u`, as in the paper's code: α ~ U[0, 1) for each example and u ~ U[0, 1) for
+    each number, so the noise is never negative. There, `noise` is half the standard deviation of the batch. A number
+    that is the same for all batches, such as half of that of the data, is the same in every part of a batch too.
+    Metrics: `dragan_penalty` (without λ) and `gradient_norm`, the mean over the points.
+    """
+
+    def around(real: jax.Array, fake: jax.Array, keys: Keys) -> jax.Array:
+        del fake
+        return real + noise * draws.perturbation(*keys, real.shape[1:])
+
+    return _of_norms("dragan_penalty", weight, around, functools.partial(lipschitz.penalty, target=target))
+
+
+def wasserstein_divergence(weight: float = 2.0, power: float = 6.0) -> Constraint:
+    """Returns WGAN-div's term, `k · mean(‖∇ critic(x̂)‖₂^p)` at interpolates x̂ (arXiv 1712.01026, Algorithm 1).
+
+    The critic then estimates a divergence that needs no Lipschitz constant, and not the Wasserstein distance.
+    Metrics: `divergence_penalty` (without k) and `gradient_norm`.
+
+    Args:
+      weight: k.
+      power: p, above 1.
+    """
+    return _of_norms("divergence_penalty", weight, _interpolates, lambda norms: jnp.mean(norms**power))
+
+
+Points = Callable[[jax.Array, jax.Array, Keys], jax.Array]
+
+
+def _of_norms(name: str, weight: float, points: Points, penalty: Callable[[jax.Array], jax.Array]) -> Constraint:
+    """Returns a constraint by the norms of the critic's gradient at some points."""
 
     def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
-        epsilon = draws.epsilon(*keys)
-        norms = lipschitz.gradient_norms(critic_fn, lipschitz.interpolate(real, fake, epsilon))
-        penalty = lipschitz.penalty(norms, target=target, one_sided=one_sided)
-        return weight * penalty, {"gradient_penalty": penalty, "gradient_norm": jnp.mean(norms)}
+        norms = lipschitz.gradient_norms(critic_fn, points(real, fake, keys))
+        value = penalty(norms)
+        return weight * value, {name: value, "gradient_norm": jnp.mean(norms)}
 
     return Constraint(loss=loss, gradients=1)
+
+
+def _interpolates(real: jax.Array, fake: jax.Array, keys: Keys) -> jax.Array:
+    return lipschitz.interpolate(real, fake, draws.epsilon(*keys))
 
 
 def r1(gamma: float = 10.0) -> Constraint:

@@ -45,6 +45,7 @@ class Stream(enum.IntEnum):
     GENERATOR_LABELS = 10
     SAMPLE_LABELS = 11
     CONSTRAINT_INIT = 12
+    PERTURBATION = 13
 
 
 def stream_key(key: chex.PRNGKey, stream: Stream) -> chex.PRNGKey:
@@ -94,6 +95,21 @@ def epsilon(key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array)
     """Draws the place of each interpolate between its fake end (0) and its real end (1), U[0, 1), `[B]` float32."""
     keys = example_keys(key, Stream.EPSILON, step, update, index)
     return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
+
+
+def perturbation(
+    key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    """Draws where DRAGAN looks around the real examples: `αu`, α ~ U[0, 1) for each, u ~ U[0, 1)^shape, float32.
+
+    The result is `[B, *shape]`.
+    """
+
+    def draw(key: chex.PRNGKey) -> jax.Array:
+        share, noise = jax.random.split(key)
+        return jax.random.uniform(share, (), jnp.float32) * jax.random.uniform(noise, shape, jnp.float32)
+
+    return jax.vmap(draw)(example_keys(key, Stream.PERTURBATION, step, update, index))
 
 
 def dequantisation(
