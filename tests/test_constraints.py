@@ -12,9 +12,10 @@ import pytest
 import wgan_jax
 from wgan_jax.config import check
 from wgan_jax.cost import flops
-from wgan_jax.method import constraints, draws, games, spectral
-from wgan_jax.method.draws import Keys
-from wgan_jax.networks import dcgan, mlp
+from wgan_jax.method import constraints, draws, games, objectives, spectral
+from wgan_jax.method.condition import Condition
+from wgan_jax.method.draws import Keys, Passage
+from wgan_jax.networks import dcgan, layers, mlp, resnet
 
 from .conftest import tiny_config
 
@@ -242,6 +243,126 @@ def test_dragans_points_and_norms(rng):
     assert not np.allclose(*(draws.perturbation(*keys(6, 0, u), SHAPE) for u in (0, 1)))
 
 
+# --- the consistency term, and dropout ---
+
+RATE_OF_DROPOUT = 0.5
+
+
+def dropping_out(kind="mlp", rate=RATE_OF_DROPOUT, **changes):
+    critic = {"mlp": mlp.Critic(width=6, depth=2), "dcgan": dcgan.Critic(width=2), "resnet": resnet.Critic(width=2)}[
+        kind
+    ]
+    return gan_of(**{"constraint": constraints.consistency(), "critic": critic.clone(dropout=rate)} | changes)
+
+
+def scores_of(gan, step=0, update=0):
+    """The critic of one update as a constraint calls it."""
+    critic = wgan_jax.init_state(gan, KEY).critic
+    return objectives.Scores(gan, critic, Condition(), keys(BATCH, step, update))
+
+
+IMAGES = np.random.default_rng(0).normal(size=(BATCH, *SHAPE)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("weight", "margin"), [(2.0, 0.0), (3.0, 0.2)])
+def test_the_consistency_term_by_its_formula(weight, margin, rng):
+    first, second, h, k = rng.normal(size=8), rng.normal(size=8), *rng.normal(size=(2, 8, 5))
+
+    class Two:
+        def with_features(self, x, passage):
+            return (first, h) if passage is Passage.REAL else (second, k)
+
+    term, metrics = constraints.consistency(weight, margin).loss(Two(), IMAGES, IMAGES, keys(8))
+    each = [
+        weight * ((a - b) ** 2 + 0.1 * np.mean((c - d) ** 2)) for a, b, c, d in zip(first, second, h, k, strict=True)
+    ]
+    assert min(each) < 0.2 < max(each)
+    np.testing.assert_allclose(term, np.mean([max(0, e - margin) for e in each]), rtol=1e-5)
+    np.testing.assert_allclose(metrics["consistency_term"], term)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "dcgan", "resnet"])
+def test_the_consistency_term_is_0_without_dropout_and_above_it_with(kind):
+    critic_fn = scores_of(dropping_out(kind))
+    term = constraints.consistency().loss(critic_fn, IMAGES, IMAGES, keys(BATCH))[0]
+    assert term > 1e-6
+    evaluated = critic_fn.gan.score(critic_fn.critic, IMAGES)
+
+    class Still(objectives.Scores):
+        def _pass(self, x, passage):
+            return self.gan.score(self.critic, x, self.condition, train=True)
+
+    still = Still(*(getattr(critic_fn, name) for name in ("gan", "critic", "condition", "keys")))
+    assert constraints.consistency().loss(still, IMAGES, IMAGES, keys(BATCH))[0] == 0
+    np.testing.assert_array_equal(still(IMAGES), evaluated.value)  # outside training nothing is dropped
+    plain = dropping_out(kind, 0.0)
+    np.testing.assert_array_equal(plain.score(critic_fn.critic, IMAGES, train=True).value, evaluated.value)
+    with pytest.raises(ValueError, match="must sow its last hidden layer as `features`"):
+        constraints.consistency().loss(objectives.Scores(plain, critic_fn.critic, Condition(), keys(8)), IMAGES, 0, 0)
+
+
+def test_dropout_by_its_law():
+    x = jnp.ones((400, 50)) * 3
+    y = np.asarray(layers.dropped(x, 0.2, jax.random.split(KEY, 400), 0))
+    assert set(np.unique(y)) == {0.0, np.float32(3 / 0.8)}
+    assert (y == 0).mean() == pytest.approx(0.2, abs=0.01)
+    assert (y == 0).mean(0).std() < 0.03  # and evenly over units and over examples
+    assert (y == 0).mean(1).std() == pytest.approx((0.2 * 0.8 / 50) ** 0.5, rel=0.2)
+    other = np.asarray(layers.dropped(x, 0.2, jax.random.split(KEY, 400), 1))
+    assert abs(np.corrcoef(y.ravel(), other.ravel())[0, 1]) < 0.03
+    np.testing.assert_array_equal(layers.dropped(x, 0.2, None, 0), x)
+
+
+def test_an_examples_dropout_is_its_own_in_every_pass_and_update():
+    """It depends on the run, the pass, the step, the update and the example, and not on the others of the batch."""
+    gan = dropping_out()
+    same = np.broadcast_to(IMAGES[:1], IMAGES.shape)
+    scores = {
+        (step, update, passage): np.asarray(scores_of(gan, step, update).with_features(same, passage)[0])
+        for step, update, passage in [(0, 0, p) for p in Passage] + [(1, 0, Passage.REAL), (0, 1, Passage.REAL)]
+    }
+    found = np.concatenate(list(scores.values()))
+    assert len(np.unique(found.round(5))) > 0.8 * len(found)  # some masks of so few units agree
+    part = objectives.Scores(gan, scores_of(gan).critic, Condition(), keys(BATCH)._replace(example=jnp.array([5, 2])))
+    np.testing.assert_allclose(
+        part.with_features(same[:2], Passage.REAL)[0], scores[0, 0, Passage.REAL][[5, 2]], rtol=1e-5
+    )
+    np.testing.assert_allclose(scores_of(gan)(same), scores[0, 0, Passage.PENALTY], rtol=1e-5)
+
+
+def test_dropout_is_on_in_every_pass_of_a_step():
+    """The game's scores, the penalty's and the generator's: by a critic whose score is the share that is kept."""
+    masks = {}
+
+    class Share(nn.Module):
+        dropout: float = 0.5
+
+        @nn.compact
+        def __call__(self, x, label=None, *, train=False, dropout=None):
+            x = layers.dropped(x.reshape(len(x), -1), self.dropout, dropout, 0)
+            self.sow("intermediates", "features", x)
+            jax.debug.callback(lambda n: masks.setdefault(int(n), []).append(1), jnp.sum(x == 0), ordered=False)
+            return x @ self.param("w", nn.initializers.ones, (x.shape[-1],))
+
+    gan = gan_of(constraints.chain(constraints.gradient_penalty(), constraints.consistency()), critic=Share())
+    state = wgan_jax.init_state(gan, KEY)
+    masks.clear()
+    real = jnp.ones((1, BATCH, *SHAPE))
+    jax.jit(wgan_jax.make_train_step(gan))(state, {"image": real})
+    jax.effects_barrier()
+    # Of n pixels some half is 0: 2·B·n/2 in the pass over both, B·n/2 in the others.
+    zeros = np.array(sorted(masks)) / (BATCH * 64)
+    assert len(zeros) == 5
+    np.testing.assert_allclose(zeros, [0.5, 0.5, 0.5, 0.5, 1.0], atol=0.1)
+
+
+def test_dropout_in_microbatches_is_that_of_the_whole_batch():
+    gan = dropping_out(constraint=constraints.chain(constraints.gradient_penalty(), constraints.consistency()))
+    whole, parts = train(gan, 2)[0][-1], train(gan, 2, microbatches=2)[0][-1]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), whole.critic, parts.critic)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), whole.generator, parts.generator)
+
+
 # --- Dirac-GAN (arXiv 1801.04406, section 2): data at 0, one parameter each ---
 
 
@@ -387,6 +508,7 @@ KINDS = {
     "dragan": {"game": "non_saturating"},
     "lipschitz_penalty": {"constraint__weight": 5.0},
     "wasserstein_divergence": {},
+    "gradient_penalty+consistency": {"critic__dropout": 0.5},
     "spectral_norm+r1": {"game": "hinge"},
 }
 

@@ -58,6 +58,7 @@ def default() -> ConfigDict:
     c.generator = _player(activation="relu")
     c.generator.batch_multiple = 1  # the generator's batch as a multiple of the critic's
     c.critic = _player(activation="leaky_relu")
+    c.critic.dropout = 0.0  # rate of dropout in all its passes in training; CT-GAN: 0.5
 
     c.conditional = ConfigDict()  # images of a given class, from data with labels
     c.conditional.kind = "none"  # or auxiliary (ACGAN: the critic also classifies), projection
@@ -67,7 +68,7 @@ def default() -> ConfigDict:
 
     c.constraint = ConfigDict()
     # gradient_penalty, lipschitz_penalty (WGAN-LP), dragan, wasserstein_divergence (WGAN-div), r1, r2, spectral_norm,
-    # clip, none, or several joined by a plus, such as spectral_norm+r1
+    # consistency (CT-GAN, beside gradient_penalty), clip, none, or several joined by a plus, as in spectral_norm+r1
     c.constraint.kind = "gradient_penalty"
     c.constraint.weight = 10.0  # λ of the first three
     c.constraint.target = 1.0  # the gradient's norm that costs nothing, for the first three
@@ -75,6 +76,8 @@ def default() -> ConfigDict:
     c.constraint.noise = 0.25  # dragan: how far around real examples; half of the data's std in the paper's code
     c.constraint.divergence_weight = 2.0  # wasserstein_divergence: k of k · mean(‖∇‖^p)
     c.constraint.divergence_power = 6.0  # wasserstein_divergence: p
+    c.constraint.consistency_weight = 2.0  # consistency: λ₂
+    c.constraint.consistency_margin = 0.0  # consistency: M', what an example may cost for nothing
     c.constraint.gamma = 10.0  # r1 and r2: γ of γ/2 · mean(‖∇‖²); the 10 of the paper's code, without its ½, is 20 here
     c.constraint.every = (
         1  # penalties: in every k-th critic update, k times as heavy, and 0 in its metrics between them

@@ -31,6 +31,8 @@ class ConstraintKind(NamedTuple):
     """Whether it needs a critic whose score of one example does not depend on the others."""
     unnormalized: bool = False
     """Whether it needs a critic without normalization."""
+    dropout: bool = False
+    """Whether it needs a critic with dropout."""
 
 
 CONSTRAINTS: dict[str, ConstraintKind] = {
@@ -57,6 +59,12 @@ CONSTRAINTS: dict[str, ConstraintKind] = {
         settings=("divergence_weight", "divergence_power", "every"),
         metrics=("divergence_penalty",),
         each_example=True,
+    ),
+    "consistency": ConstraintKind(
+        lambda c: constraints.consistency(c.consistency_weight, c.consistency_margin),
+        settings=("consistency_weight", "consistency_margin", "every"),
+        metrics=("consistency_term",),
+        dropout=True,
     ),
     "spectral_norm": ConstraintKind(lambda c: constraints.spectral_norm(), unnormalized=True),
     "r1": ConstraintKind(

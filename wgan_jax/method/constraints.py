@@ -2,19 +2,34 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from wgan_jax.method import draws, lipschitz, spectral
-from wgan_jax.method.draws import Keys
+from wgan_jax.method.draws import Keys, Passage
 from wgan_jax.method.games import Metrics
 
 Params: TypeAlias = chex.ArrayTree
 State: TypeAlias = chex.ArrayTree
-CriticFn = Callable[[jax.Array], jax.Array]
+
+
+class CriticFn(Protocol):
+    """The critic of one update, with its constraint on its weights, as a loss calls it."""
+
+    def __call__(self, x: jax.Array, /) -> jax.Array:
+        """Returns the scores `[B]` of points `[B, ...]`."""
+        ...
+
+    def with_features(self, x: jax.Array, passage: Passage, /) -> tuple[jax.Array, jax.Array]:
+        """Returns the scores `[B]` and the last hidden layer `[B, D]` of points, with the dropout of another pass.
+
+        Raises:
+          ValueError: if the critic sows no `features`.
+        """
+        ...
 
 
 def no_state(params: Params, key: chex.PRNGKey) -> State:
@@ -55,7 +70,7 @@ class Constraint(NamedTuple):
     loss: Callable[[CriticFn, jax.Array, jax.Array, Keys], tuple[jax.Array, Metrics]] = no_loss
     """`(critic_fn, real [B, ...], fake [B, ...], keys) -> (term of the critic's loss [], metrics)`.
 
-    `critic_fn` maps `[B, ...]` to scores `[B]`. What the term draws, it draws from `keys`.
+    `critic_fn` maps `[B, ...]` to scores `[B]`; see `CriticFn`. What the term draws, it draws from `keys`.
     """
     before: Callable[[Params], tuple[Params, Metrics]] = no_projection
     """`params -> (params, metrics)`, before the critic's gradient is taken."""
@@ -147,7 +162,7 @@ def gradient_penalty(weight: float = 10.0, *, target: float = 1.0, one_sided: bo
 
 
 def lipschitz_penalty(weight: float = 10.0, *, target: float = 1.0) -> Constraint:
-    """Returns WGAN-LP's term, `λ · mean(max(0, ‖∇ critic(x̂)‖₂ − target)²)` (arXiv 1709.08894 eq. 8).
+    """Returns WGAN-LP's term, `λ · mean(max(0, ‖∇ critic(x̂)‖₂ − target)²)` (arXiv 1709.08894).
 
     It is the one-sided gradient penalty. Metrics: `lipschitz_penalty` (without λ) and `gradient_norm`.
     """
@@ -172,7 +187,7 @@ def dragan(weight: float = 10.0, *, target: float = 1.0, noise: float = 0.25) ->
 
 
 def wasserstein_divergence(weight: float = 2.0, power: float = 6.0) -> Constraint:
-    """Returns WGAN-div's term, `k · mean(‖∇ critic(x̂)‖₂^p)` at interpolates x̂ (arXiv 1712.01026, Algorithm 1).
+    """Returns WGAN-div's term, `k · mean(‖∇ critic(x̂)‖₂^p)` (arXiv 1712.01026), at interpolates x̂.
 
     The critic then estimates a divergence that needs no Lipschitz constant, and not the Wasserstein distance.
     Metrics: `divergence_penalty` (without k) and `gradient_norm`.
@@ -200,6 +215,33 @@ def _of_norms(name: str, weight: float, points: Points, penalty: Callable[[jax.A
 
 def _interpolates(real: jax.Array, fake: jax.Array, keys: Keys) -> jax.Array:
     return lipschitz.interpolate(real, fake, draws.epsilon(*keys))
+
+
+FEATURES = 0.1
+"""Weight of the hidden layer in the consistency term, in the paper and its code."""
+
+
+def consistency(weight: float = 2.0, margin: float = 0.0) -> Constraint:
+    """Returns CT-GAN's term, `mean(max(0, λ₂ d − M'))`, how far dropout moves a score (arXiv 1803.01541 eq. 4–5).
+
+    For each real example, `d = (D' − D'')² + 0.1 · mean((h' − h'')²)`, where D are scores and h the critic's last
+    hidden layers in two passes with different dropout. The first has that of the game's own pass. Without dropout the
+    term is 0.
+    Metrics: `consistency_term`, with λ₂, since M' is measured against it.
+
+    Args:
+      weight: λ₂.
+      margin: M', which each example may cost for nothing.
+    """
+
+    def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
+        del fake, keys
+        (first, features), (second, other) = (critic_fn.with_features(real, p) for p in (Passage.REAL, Passage.AGAIN))
+        apart = jnp.square(first - second) + FEATURES * jnp.mean(jnp.square(features - other), axis=-1)
+        term = jnp.mean(jnp.maximum(weight * apart - margin, 0.0))
+        return term, {"consistency_term": term}
+
+    return Constraint(loss=loss, passes=2)
 
 
 def r1(gamma: float = 10.0) -> Constraint:

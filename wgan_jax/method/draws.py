@@ -46,6 +46,19 @@ class Stream(enum.IntEnum):
     SAMPLE_LABELS = 11
     CONSTRAINT_INIT = 12
     PERTURBATION = 13
+    DROPOUT = 14
+
+
+class Passage(enum.IntEnum):
+    """The passes of a critic in one update, each with its own dropout. Their numbers are part of a trajectory too."""
+
+    REAL = 0
+    FAKE = 1
+    PENALTY = 2
+    AGAIN = 3
+    """A second one over the real examples, which a consistency term compares with the first."""
+    GENERATOR = 4
+    """The one of the generator's update."""
 
 
 def stream_key(key: chex.PRNGKey, stream: Stream) -> chex.PRNGKey:
@@ -74,6 +87,12 @@ class Keys(NamedTuple):
     def of(self, stream: Stream) -> chex.PRNGKey:
         """Returns one key for each example, `[B]`."""
         return example_keys(self.key, stream, self.step, self.update, self.example)
+
+
+def dropout_keys(keys: Keys, *passages: Passage) -> chex.PRNGKey:
+    """Returns the keys of the dropout of some examples in one pass, `[B]`, or in several, one after another."""
+    rows = keys.of(Stream.DROPOUT)
+    return jnp.concatenate([jax.vmap(lambda key, p=p: jax.random.fold_in(key, int(p)))(rows) for p in passages])
 
 
 def normal(keys: chex.PRNGKey, latent_dim: int) -> jax.Array:
