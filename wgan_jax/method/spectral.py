@@ -62,7 +62,7 @@ def power_step(w: jax.Array, u: jax.Array) -> Pair:
 
 def sigma(w: jax.Array, pair: Pair) -> jax.Array:
     """Returns `vᵀ w u`, the largest singular value if the vectors are its: `[]`, of gradient `v uᵀ` by w."""
-    return _dot(_dot(jax.lax.stop_gradient(pair.v), w), jax.lax.stop_gradient(pair.u))
+    return _dot(_dot(pair.v, w), pair.u)
 
 
 @jax.jit
