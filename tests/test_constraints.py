@@ -16,8 +16,11 @@ from wgan_jax.method import constraints, draws, games, objectives, spectral
 from wgan_jax.method.condition import Condition
 from wgan_jax.method.draws import Keys, Passage
 from wgan_jax.networks import dcgan, layers, mlp, resnet
+from wgan_jax.run import training
+from wgan_jax.run.interrupt import Interrupt
 
 from .conftest import tiny_config
+from .kill import differences
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -526,6 +529,31 @@ def test_every_constraint_trains_from_its_settings_in_bfloat16(kind):
     assert all(np.isfinite(list(metrics.values())).all() for metrics in history)
     for name, x in wgan_jax.named_arrays(states[-1]).items():
         assert name == "key" or np.isfinite(np.asarray(x, np.float64)).all(), name
+
+
+class Stopped(Interrupt):
+    """Stops a run after some of its iterations."""
+
+    def stops(self, number):
+        return number == 4
+
+
+def test_a_run_with_all_of_it_resumes_bit_for_bit(tmp_path):
+    config = tiny_config(
+        constraint__kind="spectral_norm+dragan+consistency+r1",
+        constraint__every=3,
+        critic__dropout=0.5,
+        steps=8,
+        report__checkpoint_every=8,
+    )
+    whole = training.train(config, tmp_path / "whole")
+    assert int(training.train(config, tmp_path / "stopped", Stopped()).step) == 5
+    assert int(training.train(config, tmp_path / "stopped").step) == 8
+    assert differences(tmp_path / "whole", tmp_path / "stopped") == []
+    _, restored = wgan_jax.restore(tmp_path / "stopped")
+    u, *others = restored.critic.constraint
+    assert others == [(), (), ()]
+    np.testing.assert_array_equal(u["output"]["kernel"], whole.critic.constraint[0]["output"]["kernel"])
 
 
 def test_the_settings_reach_the_formula():
