@@ -155,7 +155,7 @@ MUTATIONS = [
     Mutation(
         "test_dropout_off_in_the_penalty",
         "method/objectives.py",
-        "self._pass(x, Passage.PENALTY).value",
+        "self._pass(x, CriticPass.PENALTY).value",
         "self.gan.score(self.critic, x, self.condition, train=True).value",
     ),
     Mutation(

@@ -14,7 +14,7 @@ from wgan_jax.config import check
 from wgan_jax.cost import flops
 from wgan_jax.method import constraints, draws, games, objectives, spectral
 from wgan_jax.method.condition import Condition
-from wgan_jax.method.draws import Keys, Passage
+from wgan_jax.method.draws import CriticPass, Keys
 from wgan_jax.networks import dcgan, layers, mlp, resnet
 from wgan_jax.run import training
 from wgan_jax.run.interrupt import Interrupt
@@ -160,14 +160,6 @@ def test_u_goes_one_step_in_each_critic_update_and_no_other_pass_moves_it():
         np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("microbatches", [1, 4])
-def test_a_chain_of_normalization_and_penalty_in_parts_of_a_batch(microbatches):
-    gan = gan_of(constraints.chain(constraints.spectral_norm(), constraints.r1()))
-    whole, parts = train(gan, 3)[0][-1], train(gan, 3, microbatches=microbatches)[0][-1]
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), whole.critic, parts.critic)
-    assert whole.critic.constraint[1] == ()
-
-
 # --- R1 and R2 ---
 
 
@@ -272,8 +264,8 @@ def test_the_consistency_term_by_its_formula(weight, margin, rng):
     first, second, h, k = *0.3 * rng.normal(size=(2, 8)), *rng.normal(size=(2, 8, 5))
 
     class Two:
-        def with_features(self, x, passage):
-            return (first, h) if passage is Passage.REAL else (second, k)
+        def with_features(self, x, critic_pass):
+            return (first, h) if critic_pass is CriticPass.REAL else (second, k)
 
     term, metrics = constraints.consistency(weight, margin).loss(Two(), IMAGES, IMAGES, keys(8))
     each = [
@@ -292,7 +284,7 @@ def test_the_consistency_term_is_0_without_dropout_and_above_it_with(kind):
     evaluated = critic_fn.gan.score(critic_fn.critic, IMAGES)
 
     class Still(objectives.Scores):
-        def _pass(self, x, passage):
+        def _pass(self, x, critic_pass):
             return self.gan.score(self.critic, x, self.condition, train=True)
 
     still = Still(*(getattr(critic_fn, name) for name in ("gan", "critic", "condition", "keys")))
@@ -321,16 +313,17 @@ def test_an_examples_dropout_is_its_own_in_every_pass_and_update():
     gan = dropping_out()
     same = np.broadcast_to(IMAGES[:1], IMAGES.shape)
     scores = {
-        (step, update, passage): np.asarray(scores_of(gan, step, update).with_features(same, passage)[0])
-        for step, update, passage in [(0, 0, p) for p in Passage] + [(1, 0, Passage.REAL), (0, 1, Passage.REAL)]
+        (step, update, critic_pass): np.asarray(scores_of(gan, step, update).with_features(same, critic_pass)[0])
+        for step, update, critic_pass in [(0, 0, p) for p in CriticPass]
+        + [(1, 0, CriticPass.REAL), (0, 1, CriticPass.REAL)]
     }
     found = np.concatenate(list(scores.values()))
     assert len(np.unique(found.round(5))) == len(found)
     part = objectives.Scores(gan, scores_of(gan).critic, Condition(), keys(BATCH)._replace(example=jnp.array([5, 2])))
     np.testing.assert_allclose(
-        part.with_features(same[:2], Passage.REAL)[0], scores[0, 0, Passage.REAL][[5, 2]], rtol=1e-5
+        part.with_features(same[:2], CriticPass.REAL)[0], scores[0, 0, CriticPass.REAL][[5, 2]], rtol=1e-5
     )
-    np.testing.assert_allclose(scores_of(gan)(same), scores[0, 0, Passage.PENALTY], rtol=1e-5)
+    np.testing.assert_allclose(scores_of(gan)(same), scores[0, 0, CriticPass.PENALTY], rtol=1e-5)
 
 
 def test_dropout_is_on_in_every_pass_of_a_step():
@@ -364,11 +357,15 @@ def test_dropout_is_on_in_every_pass_of_a_step():
         assert (mask == 0).mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_dropout_in_microbatches_is_that_of_the_whole_batch():
-    gan = dropping_out(constraint=constraints.chain(constraints.gradient_penalty(), constraints.consistency()))
+@pytest.mark.slow
+def test_microbatches_have_the_same_dropout_and_the_same_normalized_critic():
+    terms = constraints.spectral_norm(), constraints.r1(), constraints.dragan(), constraints.consistency()
+    gan = dropping_out(constraint=constraints.chain(*terms))
     whole, parts = train(gan, 2)[0][-1], train(gan, 2, microbatches=2)[0][-1]
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), whole.critic, parts.critic)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), whole.generator, parts.generator)
+    for player in ("critic", "generator"):
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, atol=1e-4), *(getattr(s, player) for s in (whole, parts))
+        )
 
 
 # --- Dirac-GAN (arXiv 1801.04406, section 2): data at 0, one parameter each ---
@@ -476,7 +473,7 @@ def counting(computed):
     return constraints.Constraint(loss=loss, gradients=1)
 
 
-@pytest.mark.parametrize(("every", "n_critic"), [(3, 2), (2, 2), (4, 1)])
+@pytest.mark.parametrize(("every", "n_critic"), [(3, 2), (2, 1)])
 def test_a_lazy_term_is_computed_in_every_kth_update_alone(every, n_critic):
     computed = []
     gan = gan_of(constraints.lazy(counting(computed), every, n_critic))
@@ -509,18 +506,13 @@ def test_the_weight_of_a_lazy_term_makes_its_mean_that_of_the_term():
 # --- settings, and what all of them go through ---
 
 KINDS = {
-    "spectral_norm": {},
-    "r1": {"constraint__gamma": 1.0},
-    "r2": {"constraint__gamma": 1.0},
-    "r1+r2": {"constraint__every": 3},
-    "dragan": {"game": "non_saturating"},
-    "lipschitz_penalty": {"constraint__weight": 5.0},
-    "wasserstein_divergence": {},
+    "spectral_norm+r1+r2": {"game": "hinge", "constraint__every": 3, "constraint__gamma": 1.0},
     "gradient_penalty+consistency": {"critic__dropout": 0.5},
-    "spectral_norm+r1": {"game": "hinge"},
+    "dragan+lipschitz_penalty+wasserstein_divergence": {"game": "non_saturating"},
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_constraint_trains_from_its_settings_in_bfloat16(kind):
     config = tiny_config(constraint__kind=kind, precision="bfloat16", **KINDS[kind])
@@ -538,6 +530,7 @@ class Stopped(Interrupt):
         return number == 4
 
 
+@pytest.mark.slow
 def test_a_run_with_all_of_it_resumes_bit_for_bit(tmp_path):
     config = tiny_config(
         constraint__kind="spectral_norm+dragan+consistency+r1",

@@ -289,8 +289,8 @@ def consistency(apart, hidden=0.0, **settings):
     """The consistency term where the scores of the examples are this far apart, and all hidden units."""
 
     class Two:
-        def with_features(self, x, passage):
-            second = passage is draws.Passage.AGAIN
+        def with_features(self, x, critic_pass):
+            second = critic_pass is draws.CriticPass.AGAIN
             return jnp.asarray(apart) * second, jnp.full((len(apart), 3), hidden) * second
 
     return constraints.consistency(**settings).loss(Two(), None, None, None)[0]

@@ -77,6 +77,7 @@ def test_eight_devices_walk_as_one(tmp_path):
     assert_only_sums_are_exchanged(results)
 
 
+@pytest.mark.slow
 def test_eight_devices_draw_and_leave_out_the_same_in_their_constraints(tmp_path):
     end(walk(tmp_path / "walks.npz", ["constraints"], ["jit:1", "jit:8", "pmap:8"], 8))
     results = np.load(tmp_path / "walks.npz")

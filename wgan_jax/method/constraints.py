@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from wgan_jax.method import draws, lipschitz, spectral
-from wgan_jax.method.draws import Keys, Passage
+from wgan_jax.method.draws import CriticPass, Keys
 from wgan_jax.method.games import Metrics
 
 Params: TypeAlias = chex.ArrayTree
@@ -23,7 +23,7 @@ class CriticFn(Protocol):
         """Returns the scores `[B]` of points `[B, ...]`."""
         ...
 
-    def with_features(self, x: jax.Array, passage: Passage, /) -> tuple[jax.Array, jax.Array]:
+    def with_features(self, x: jax.Array, critic_pass: CriticPass, /) -> tuple[jax.Array, jax.Array]:
         """Returns the scores `[B]` and the last hidden layer `[B, D]` of points, with the dropout of another pass.
 
         Raises:
@@ -236,7 +236,9 @@ def consistency(weight: float = 2.0, margin: float = 0.0) -> Constraint:
 
     def loss(critic_fn: CriticFn, real: jax.Array, fake: jax.Array, keys: Keys) -> tuple[jax.Array, Metrics]:
         del fake, keys
-        (first, features), (second, other) = (critic_fn.with_features(real, p) for p in (Passage.REAL, Passage.AGAIN))
+        (first, features), (second, other) = (
+            critic_fn.with_features(real, p) for p in (CriticPass.REAL, CriticPass.AGAIN)
+        )
         apart = jnp.square(first - second) + FEATURES * jnp.mean(jnp.square(features - other), axis=-1)
         term = jnp.mean(jnp.maximum(weight * apart - margin, 0.0))
         return term, {"consistency_term": term}

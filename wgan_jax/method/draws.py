@@ -49,7 +49,7 @@ class Stream(enum.IntEnum):
     DROPOUT = 14
 
 
-class Passage(enum.IntEnum):
+class CriticPass(enum.IntEnum):
     """The passes of a critic in one update, each with its own dropout. Their numbers are part of a trajectory too."""
 
     REAL = 0
@@ -89,10 +89,10 @@ class Keys(NamedTuple):
         return example_keys(self.key, stream, self.step, self.update, self.example)
 
 
-def dropout_keys(keys: Keys, *passages: Passage) -> chex.PRNGKey:
+def dropout_keys(keys: Keys, *passes: CriticPass) -> chex.PRNGKey:
     """Returns the keys of the dropout of some examples in one pass, `[B]`, or in several, one after another."""
     rows = keys.of(Stream.DROPOUT)
-    return jnp.concatenate([jax.vmap(lambda key, p=p: jax.random.fold_in(key, int(p)))(rows) for p in passages])
+    return jnp.concatenate([jax.vmap(lambda key, p=p: jax.random.fold_in(key, int(p)))(rows) for p in passes])
 
 
 def normal(keys: chex.PRNGKey, latent_dim: int) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from wgan_jax.method import draws, heads
 from wgan_jax.method.condition import UNCONDITIONAL, Condition
-from wgan_jax.method.draws import Keys, Passage
+from wgan_jax.method.draws import CriticPass, Keys
 from wgan_jax.method.games import Metrics
 from wgan_jax.method.gan import Gan, Output, drops_out, mixes_examples
 from wgan_jax.method.player import Player
@@ -42,13 +42,13 @@ def critic_loss(
     critic = critic.with_params(params)
     size = len(real)
     if mixes_examples(gan.critic, critic.variables):  # moments of real and of fake examples apart, as in WGAN's code
-        on_real = gan.score(critic, real, dropping(gan, condition, keys, Passage.REAL), train=True)
+        on_real = gan.score(critic, real, dropping(gan, condition, keys, CriticPass.REAL), train=True)
         critic = critic.with_variables(on_real.variables)
-        on_fake = gan.score(critic, fake, dropping(gan, condition, keys, Passage.FAKE), train=True)
+        on_fake = gan.score(critic, fake, dropping(gan, condition, keys, CriticPass.FAKE), train=True)
         critic = critic.with_variables(on_fake.variables)
         real_scores, fake_scores, real_sown, fake_sown = on_real.value, on_fake.value, on_real.sown, on_fake.sown
     else:  # one pass over both is faster
-        twice = dropping(gan, condition.doubled(), keys, Passage.REAL, Passage.FAKE)
+        twice = dropping(gan, condition.doubled(), keys, CriticPass.REAL, CriticPass.FAKE)
         both = gan.score(critic, jnp.concatenate([real, fake]), twice, train=True)
         critic = critic.with_variables(both.variables)
         real_scores, fake_scores = jnp.split(both.value, 2)
@@ -67,14 +67,14 @@ def critic_loss(
     return loss, (metrics, critic.variables)
 
 
-def dropping(gan: Gan, condition: Condition, keys: Keys, *passages: Passage) -> Condition:
+def dropping(gan: Gan, condition: Condition, keys: Keys, *passes: CriticPass) -> Condition:
     """Returns the condition of a pass with dropout, of a batch in which each pass has the examples of `keys` in turn.
 
     For a critic without dropout it is the condition itself.
     """
     if not drops_out(gan.critic):
         return condition
-    return dataclasses.replace(condition, dropout=draws.dropout_keys(keys, *passages))
+    return dataclasses.replace(condition, dropout=draws.dropout_keys(keys, *passes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,23 +88,23 @@ class Scores:
 
     def __call__(self, x: jax.Array, /) -> jax.Array:
         """Returns the scores `[B]` of points `[B, *image_shape]`."""
-        return self._pass(x, Passage.PENALTY).value
+        return self._pass(x, CriticPass.PENALTY).value
 
-    def with_features(self, x: jax.Array, passage: Passage, /) -> tuple[jax.Array, jax.Array]:
+    def with_features(self, x: jax.Array, critic_pass: CriticPass, /) -> tuple[jax.Array, jax.Array]:
         """Returns the scores `[B]` and the last hidden layer `[B, D]` of points, with the dropout of another pass.
 
         Raises:
           ValueError: if the critic sows no `features`.
         """
-        output = self._pass(x, passage)
+        output = self._pass(x, critic_pass)
         if "features" not in output.sown:
             raise ValueError(
                 "the critic must sow its last hidden layer as `features`, as those of ours with dropout do"
             )
         return output.value, output.sown["features"]
 
-    def _pass(self, x: jax.Array, passage: Passage) -> Output:
-        return self.gan.score(self.critic, x, dropping(self.gan, self.condition, self.keys, passage), train=True)
+    def _pass(self, x: jax.Array, critic_pass: CriticPass) -> Output:
+        return self.gan.score(self.critic, x, dropping(self.gan, self.condition, self.keys, critic_pass), train=True)
 
 
 def generator_loss(
@@ -131,7 +131,7 @@ def generator_loss(
       The loss `[]`; and the metrics with the generator's variables after its pass.
     """
     fake = gan.generate(generator.with_params(params).variables, latents, condition, train=True)
-    seen = condition if keys is None else dropping(gan, condition, keys, Passage.GENERATOR)
+    seen = condition if keys is None else dropping(gan, condition, keys, CriticPass.GENERATOR)
     scored = gan.score(critic, fake.value, seen, train=True)
     losses, metrics = heads.terms(gan.heads, scored.sown, condition, "for_generator", "generator")
     loss = sum(losses, gan.game.generator_loss(scored.value))

@@ -19,7 +19,7 @@ NOT_KERNELS = ("bias", "scale")
 WARM_START = 100
 """Power steps on the first weights. One step from a random vector gives a σ that is too small."""
 EPSILON = 1e-12
-"""What is added to a norm before a vector is divided by it, as in the paper's code."""
+"""Number added to a norm before a vector is divided by it, as in the paper's code."""
 
 
 class Pair(NamedTuple):
