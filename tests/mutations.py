@@ -67,8 +67,8 @@ MUTATIONS = [
     Mutation(
         "test_lambda_of_the_toy_script_on_images",
         "method/constraints.py",
-        "return weight * penalty",
-        "return 0.1 * weight * penalty",
+        "return weight * value",
+        "return 0.1 * weight * value",
     ),
     Mutation(
         "test_lambda_of_the_toy_script_on_images",
@@ -90,6 +90,98 @@ MUTATIONS = [
         'CONSTRAINTS[kind].each_example and c.critic.norm == "batch"',
         "False",
     ),
+    Mutation(
+        "test_the_penalty_alone_is_minimised",
+        "method/objectives.py",
+        "gan.game.critic_loss(real_scores, fake_scores) +",
+        "jax.lax.stop_gradient(gan.game.critic_loss(real_scores, fake_scores)) +",
+    ),
+    Mutation("test_r1_without_its_half", "method/constraints.py", "where(real, fake))) / 2", "where(real, fake)))"),
+    Mutation(
+        "test_r1_summed_over_the_batch",
+        "method/constraints.py",
+        "jnp.mean(lipschitz.gradient_squares(",
+        "jnp.sum(lipschitz.gradient_squares(",
+    ),
+    Mutation(
+        "test_gradient_of_the_probability",
+        "method/lipschitz.py",
+        "jnp.sum(critic_fn(x))",
+        "jnp.sum(jax.nn.sigmoid(critic_fn(x)))",
+    ),
+    Mutation(
+        "test_dragans_alpha_per_pixel",
+        "method/draws.py",
+        "jax.random.uniform(share, (), jnp.float32)",
+        "jax.random.uniform(share, shape, jnp.float32)",
+    ),
+    Mutation(
+        "test_dragans_noise_of_one_number_for_each_example",
+        "method/draws.py",
+        "jax.random.uniform(noise, shape, jnp.float32)",
+        "jax.random.uniform(noise, (), jnp.float32) * jnp.ones(shape)",
+    ),
+    Mutation(
+        "test_dragans_noise_centred",
+        "method/draws.py",
+        "jax.random.uniform(noise, shape, jnp.float32)",
+        "jax.random.uniform(noise, shape, jnp.float32, -1)",
+    ),
+    Mutation(
+        "test_dragans_points_clipped",
+        "method/constraints.py",
+        "real + noise * draws.perturbation(*keys, real.shape[1:])",
+        "jnp.clip(real + noise * draws.perturbation(*keys, real.shape[1:]), -1, 1)",
+    ),
+    Mutation("test_consistency_without_the_hidden_layer", "method/constraints.py", "FEATURES = 0.1", "FEATURES = 0.0"),
+    Mutation(
+        "test_consistency_that_is_not_squared",
+        "method/constraints.py",
+        "jnp.square(first - second)",
+        "jnp.abs(first - second)",
+    ),
+    Mutation(
+        "test_the_hinge_of_the_consistency_term_over_the_batch",
+        "method/constraints.py",
+        "jnp.mean(jnp.maximum(weight * apart - margin, 0.0))",
+        "jnp.maximum(jnp.mean(weight * apart - margin), 0.0)",
+    ),
+    Mutation(
+        "test_a_margin_that_turns_the_consistency_term_off",
+        "config/settings.py",
+        "c.constraint.consistency_margin = 0.0",
+        "c.constraint.consistency_margin = 100.0",
+    ),
+    Mutation(
+        "test_dropout_off_in_the_penalty",
+        "method/objectives.py",
+        "self._pass(x, CriticPass.PENALTY).value",
+        "self.gan.score(self.critic, x, self.condition, train=True).value",
+    ),
+    Mutation(
+        "test_u_moved_by_every_pass",
+        "method/step.py",
+        'return Player(statistics | {"params": params}, opt_state, constraint_state), metrics',
+        "_, constraint_state = gan.constraint.weights(params, constraint_state)\n"
+        '        return Player(statistics | {"params": params}, opt_state, constraint_state), metrics',
+    ),
+    Mutation(
+        "test_weights_that_are_not_normalized_outside_training",
+        "method/gan.py",
+        "params, _ = self.constraint.weights(critic.params, critic.constraint)",
+        "params, _ = self.constraint.weights(critic.params, critic.constraint) if train else (critic.params, ())",
+    ),
+    Mutation(
+        "test_differentiated_through_the_power_step", "method/spectral.py", "w = jax.lax.stop_gradient(w)", "w = w * 1"
+    ),
+    Mutation(
+        "test_another_matrix_of_the_kernel",
+        "method/spectral.py",
+        "kernel.reshape(-1, kernel.shape[-1])",
+        "kernel.reshape(kernel.shape[-1], -1).T",
+    ),
+    Mutation("test_one_power_step_before_the_first_update", "method/spectral.py", "WARM_START = 100", "WARM_START = 1"),
+    Mutation("test_no_epsilon_under_the_norms", "method/spectral.py", "EPSILON = 1e-12", "EPSILON = 0.0"),
     Mutation(
         "test_the_same_noise_for_all_critic_updates",
         "method/draws.py",

@@ -141,6 +141,14 @@ BAD = [
     ("constraint.weight", -10.0),
     ("constraint.bound", 0.0),
     ("constraint.order", "during"),
+    ("constraint.gamma", -1.0),
+    ("constraint.every", 0),
+    ("constraint.noise", -0.1),
+    ("constraint.divergence_weight", -1.0),
+    ("constraint.divergence_power", 1.0),
+    ("constraint.consistency_weight", -1.0),
+    ("constraint.consistency_margin", -1.0),
+    ("critic.dropout", 1.0),
     ("report.checkpoints", 0),
     ("seed", 2**40),
     ("seed", "0"),
@@ -272,6 +280,8 @@ def test_impossible_pairs(changes, words):
 
 
 IMAGES = {"generator__network": "dcgan", "critic__network": "resnet"}
+OF_NORMS = "gradient_penalty or lipschitz_penalty or dragan"
+
 UNREAD = [
     ({}, "warmup.steps", 10, "config.warmup.n_critic > 0"),
     ({}, "warmup.every", 0, "config.warmup.n_critic > 0"),
@@ -305,9 +315,21 @@ UNREAD = [
     ({}, "conditional.classes", 5, "config.conditional.kind = auxiliary or projection"),
     ({"conditional__kind": "projection"}, "conditional.critic_weight", 2.0, "config.conditional.kind = auxiliary"),
     ({"conditional__kind": "projection"}, "conditional.generator_weight", 2.0, "config.conditional.kind = auxiliary"),
-    ({"constraint__kind": "clip"}, "constraint.weight", 0.1, "config.constraint.kind = gradient_penalty"),
-    ({"constraint__kind": "clip"}, "constraint.target", 0.0, "config.constraint.kind = gradient_penalty"),
+    ({"constraint__kind": "clip"}, "constraint.weight", 0.1, f"config.constraint.kind = {OF_NORMS}"),
+    ({"constraint__kind": "clip"}, "constraint.target", 0.0, f"config.constraint.kind = {OF_NORMS}"),
     ({"constraint__kind": "none"}, "constraint.one_sided", True, "config.constraint.kind = gradient_penalty"),
+    ({}, "constraint.noise", 0.1, "config.constraint.kind = dragan"),
+    ({}, "constraint.divergence_weight", 1.0, "config.constraint.kind = wasserstein_divergence"),
+    ({}, "constraint.divergence_power", 2.0, "config.constraint.kind = wasserstein_divergence"),
+    ({}, "constraint.consistency_weight", 1.0, "config.constraint.kind = consistency"),
+    ({}, "constraint.consistency_margin", 1.0, "config.constraint.kind = consistency"),
+    ({}, "constraint.gamma", 1.0, "config.constraint.kind = r1 or r2"),
+    (
+        {"constraint__kind": "spectral_norm"},
+        "constraint.every",
+        2,
+        f"config.constraint.kind = {OF_NORMS} or wasserstein_divergence or consistency or r1 or r2",
+    ),
     ({}, "constraint.bound", 0.1, "config.constraint.kind = clip"),
     ({}, "constraint.order", "before", "config.constraint.kind = clip"),
 ]

@@ -19,8 +19,11 @@ import wgan_jax
 from wgan_jax import UserError
 from wgan_jax.config import default
 from wgan_jax.data import batches, digits
-from wgan_jax.method import constraints
-from wgan_jax.networks import resnet
+from wgan_jax.method import constraints, draws, objectives, spectral
+from wgan_jax.method.condition import Condition
+from wgan_jax.method.draws import Keys
+from wgan_jax.method.gan import Gan
+from wgan_jax.networks import mlp, resnet
 
 from .conftest import tiny_config
 
@@ -204,6 +207,204 @@ def test_batch_norm_in_a_critic_under_a_penalty(network):
     config = tiny_config(critic__network=network, critic__norm="batch")
     with pytest.raises(UserError, match=r"config\.critic\.norm = 'batch': .*each example by itself.*use 'layer'"):
         wgan_jax.build(config)
+
+
+def test_the_penalty_alone_is_minimised():
+    """Only `gp.backward()`: the adversarial part of the loss is never back-propagated (a public DRAGAN)."""
+    weight = np.asarray(observed()["after"].critic.params["weight"])
+    assert np.allclose(weight, expected_critic(N_CRITIC), rtol=1e-4, atol=1e-5)
+
+
+# --- other penalties ---
+
+
+def term_of(constraint, critic, size=4, real=1.0, fake=-1.0, shape=(2,)):
+    """A constraint's term for batches of one number each."""
+    keys = Keys(KEY, 0, 0, jnp.arange(size))
+    return constraint.loss(critic, jnp.full((size, *shape), real), jnp.full((size, *shape), fake), keys)[0]
+
+
+def line(x):
+    """A critic of slope (3, 4)."""
+    return x @ jnp.array([3.0, 4.0])
+
+
+@pytest.mark.parametrize("kind", ["r1", "r2"])
+def test_r1_without_its_half(kind):
+    """`reg_param * grad2.mean()`, and the paper's γ put in for it."""
+    assert np.isclose(term_of(getattr(constraints, kind)(2.0), line), 2 / 2 * 25)
+
+
+@pytest.mark.parametrize("kind", ["r1", "r2"])
+def test_r1_summed_over_the_batch(kind):
+    """`grad2.sum()`: the penalty grows with the batch."""
+    one, many = (term_of(getattr(constraints, kind)(2.0), line, size) for size in (1, 16))
+    assert np.isclose(one, many)
+
+
+@pytest.mark.parametrize("kind", ["dragan", "r1", "lipschitz_penalty"])
+def test_gradient_of_the_probability(kind):
+    """The penalty's gradient taken of `sigmoid(D)`: where the critic is sure, nothing is penalised."""
+    assert term_of(getattr(constraints, kind)(), line, real=9.0, fake=9.0) > 100
+
+
+@functools.cache
+def around(real):
+    """Where DRAGAN's points lie around real examples of one number each, over the largest noise: `[B, pixels]`."""
+    seen = []
+
+    def critic(x):
+        jax.debug.callback(lambda x: seen.append(np.array(x, np.float64)), x)
+        return jnp.sum(x, axis=1)
+
+    term_of(constraints.dragan(noise=0.5), critic, 64, real=real, shape=(200,))
+    jax.effects_barrier()
+    return (seen[0] - real) / 0.5
+
+
+def test_dragans_alpha_per_pixel():
+    """α drawn like the noise: points fill a box unevenly, and none lies on a line of its own length."""
+    each = around(0.0)
+    alpha = each.max(1)
+    assert kstest(alpha, "uniform").pvalue > 0.01
+    assert kstest((each / alpha[:, None]).ravel()[::7], "uniform").pvalue > 0.001
+
+
+def test_dragans_noise_of_one_number_for_each_example():
+    """`u` of shape `[B, 1, 1, 1]`: all pixels become brighter together."""
+    assert (around(0.0).std(1) > 0.2 * around(0.0).max(1)).all()
+
+
+def test_dragans_noise_centred():
+    """`2 * u - 1`, or a normal distribution, and no word of it: the code's noise is never negative."""
+    assert around(0.0).min() >= 0
+
+
+def test_dragans_points_clipped():
+    """Points kept in the range of the data, and no word of it."""
+    assert around(1.0).max() > 0.9
+
+
+def consistency(apart, hidden=0.0, **settings):
+    """The consistency term where the scores of the examples are this far apart, and all hidden units."""
+
+    class Two:
+        def with_features(self, x, critic_pass):
+            second = critic_pass is draws.CriticPass.AGAIN
+            return jnp.asarray(apart) * second, jnp.full((len(apart), 3), hidden) * second
+
+    return constraints.consistency(**settings).loss(Two(), None, None, None)[0]
+
+
+def test_consistency_without_the_hidden_layer():
+    """The scores alone: 0.1 times the distance of the last hidden layers is missing."""
+    assert np.isclose(consistency([0.0, 0.0], hidden=3.0), 2 * 0.1 * 9)
+
+
+def test_consistency_that_is_not_squared():
+    """`abs` for the square."""
+    assert np.isclose(consistency([3.0, 1.0]), 2 * (9 + 1) / 2)
+
+
+def test_the_hinge_of_the_consistency_term_over_the_batch():
+    """`torch.max(term, 0)`, or a hinge of the mean: an example below M' pays for another above it."""
+    assert np.isclose(consistency([2.0, 0.0], margin=3.0), (8 - 3 + 0) / 2)
+
+
+def test_a_margin_that_turns_the_consistency_term_off():
+    """An M' that no pair of scores ever exceeds."""
+    assert default().constraint.consistency_margin == 0
+    assert consistency([0.01, 0.01]) > 0
+
+
+def test_dropout_off_in_the_penalty():
+    """`critic.eval()` before the gradient penalty: it bounds the slope of another critic than the one that plays."""
+    gan = Gan(critic=mlp.Critic(width=64, depth=1, dropout=0.5), **OTHERS)
+    critic = wgan_jax.init_state(gan, KEY).critic
+    score = objectives.Scores(gan, critic, Condition(), Keys(KEY, 0, 0, jnp.arange(8)))
+    x = jnp.ones((8, *SHAPE))
+    assert len(np.unique(score(x))) == 8
+    assert len(np.unique(gan.score(critic, x).value)) == 1
+
+
+# --- spectral normalization ---
+
+OTHERS = {
+    "generator": mlp.Generator(SHAPE, width=4, depth=1),
+    "image_shape": SHAPE,
+    "prior": wgan_jax.priors.Normal(2),
+    "generator_optimizer": optax.sgd(0.1),
+    "critic_optimizer": optax.sgd(0.0),
+}
+
+
+def power_step(kernel, u):
+    """One step by hand on the kernel's matrix `[inputs, outputs]`: v, u and σ."""
+    w = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1])
+    v = w @ u / np.linalg.norm(w @ u)
+    after = v @ w / np.linalg.norm(v @ w)
+    return v, after, v @ w @ after
+
+
+KERNEL = np.random.default_rng(1).normal(size=(3, 3, 4, 5)).astype(np.float32)
+START = np.array([0.6, 0.0, 0.8, 0.0, 0.0])
+
+
+def normalized(kernel):
+    """The kernel after one step from `START`, and u."""
+    weights, state = spectral.normalize({"kernel": kernel}, {"kernel": jnp.asarray(START, jnp.float32)})
+    return weights["kernel"], state["kernel"]
+
+
+def test_u_moved_by_every_pass():
+    """u advanced in D(real), in D(fake) and in the generator's step, so that no two of them see the same weights."""
+    gan = Gan(critic=mlp.Critic(width=3, depth=1), constraint=constraints.spectral_norm(), **OTHERS)
+    state = wgan_jax.init_state(gan, KEY)
+    u = np.array([0.6, 0.0, 0.8])
+    state.critic.constraint["hidden"]["dense_0"]["kernel"] = jnp.asarray(u, jnp.float32)
+    kernel = state.critic.params["hidden"]["dense_0"]["kernel"]
+    after, _ = jax.jit(wgan_jax.make_train_step(gan))(state, {"image": jnp.ones((1, 4, *SHAPE))})
+    got = after.critic.constraint["hidden"]["dense_0"]["kernel"]
+    assert np.allclose(got, power_step(kernel, u)[1], atol=1e-5)
+    assert not np.allclose(got, u, atol=1e-2)
+
+
+def test_weights_that_are_not_normalized_outside_training():
+    """Evaluation with weights as they are, or as they were in the last step of training."""
+    gan = Gan(critic=LinearCritic(), constraint=constraints.spectral_norm(), **OTHERS)
+    state = wgan_jax.init_state(gan, KEY)
+    x = jnp.ones((1, *SHAPE))
+    for scale in (1.0, 7.0):
+        critic = state.critic.with_params(jax.tree.map(lambda w, scale=scale: scale * w, state.critic.params))
+        slope = jax.grad(lambda x, critic=critic: gan.score(critic, x).value[0])(x)
+        assert np.isclose(np.linalg.svd(slope.reshape(-1, 1))[1].max(), 1, rtol=1e-2)
+
+
+def test_differentiated_through_the_power_step():
+    """u and v are constants: `∂(W/σ) = (∂W − ⟨W, ∂W⟩ vuᵀ/σ)/σ` in the kernel's layout."""
+    direction = np.random.default_rng(2).normal(size=KERNEL.shape)
+    v, u, sigma = power_step(KERNEL, START)
+    gradient = jax.grad(lambda kernel: jnp.sum(normalized(kernel)[0] * direction))(jnp.asarray(KERNEL))
+    expected = (direction - np.sum(KERNEL * direction) * np.outer(v, u).reshape(KERNEL.shape) / sigma) / sigma
+    assert np.allclose(gradient, expected, atol=1e-4)
+
+
+def test_another_matrix_of_the_kernel():
+    """A kernel `[kh, kw, in, out]` cut into rows of another meaning, as PyTorch's `reshape(out, -1)` would here."""
+    assert np.allclose(normalized(KERNEL)[0], KERNEL / power_step(KERNEL, START)[2], rtol=1e-4)
+
+
+def test_one_power_step_before_the_first_update():
+    """A single step from a random u: σ is too small, so the first critics are too steep."""
+    kernel = {"kernel": jnp.asarray(np.random.default_rng(3).uniform(-1, 1, (64, 64)), jnp.float32)}
+    weights, _ = spectral.normalize(kernel, spectral.init(kernel, KEY))
+    assert np.linalg.svd(weights["kernel"])[1].max() < 1.01
+
+
+def test_no_epsilon_under_the_norms():
+    """`a / a.norm()`: a kernel of zeros becomes NaN."""
+    weights, _ = spectral.normalize({"kernel": jnp.zeros((3, 5))}, {"kernel": jnp.asarray(START, jnp.float32)})
+    assert np.all(np.asarray(weights["kernel"]) == 0)
 
 
 # --- the order of play ---

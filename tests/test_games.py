@@ -46,6 +46,14 @@ def test_least_squares(scores):
     np.testing.assert_allclose(game.generator_loss(fake), 0.5 * np.mean((fake - 1) ** 2), rtol=1e-5)
 
 
+def test_hinge(scores):
+    real, fake = scores
+    game = GAMES["hinge"]
+    expected = np.mean([max(0, 1 - r) for r in real]) + np.mean([max(0, 1 + f) for f in fake])
+    np.testing.assert_allclose(game.critic_loss(real, fake), expected, rtol=1e-5)
+    np.testing.assert_allclose(game.generator_loss(fake), -fake.mean(), rtol=1e-5)
+
+
 def densities(distance):
     return norm(0, 1).pdf, norm(distance, 1).pdf
 
@@ -56,7 +64,7 @@ def integral(f):
 
 @pytest.mark.parametrize("distance", [0.0, 1.0, 3.0])
 def test_estimates_at_the_optimal_critic_are_the_divergences(distance, rng):
-    """Against integrals over two Gaussians, with the optimal critic log(p/q), or p/(p + q)."""
+    """Against integrals over two Gaussians, with the optimal critic log(p/q), p/(p + q) or sign(p − q)."""
     p, q = densities(distance)
     real, fake = rng.normal(0, 1, 400_000), rng.normal(distance, 1, 400_000)
 
@@ -73,8 +81,14 @@ def test_estimates_at_the_optimal_critic_are_the_divergences(distance, rng):
     estimate = GAMES["least_squares"].estimate(expit(log_ratio(real)), expit(log_ratio(fake)))
     np.testing.assert_allclose(estimate, triangular, atol=6e-3)
 
+    total_variation = 2 * norm.cdf(distance / 2) - 1
+    np.testing.assert_allclose(total_variation, 0.5 * integral(lambda x: abs(p(x) - q(x))), atol=1e-6)
+    estimate = GAMES["hinge"].estimate(np.sign(log_ratio(real)), np.sign(log_ratio(fake)))
+    np.testing.assert_allclose(estimate, total_variation, atol=3e-3)
+
 
 def test_disjoint_distributions_reach_the_divergences_limits():
     sure, unsure = np.full(3, 50.0), np.full(3, -50.0)
     np.testing.assert_allclose(GAMES["minimax"].estimate(sure, unsure), np.log(2), rtol=1e-6)
     np.testing.assert_allclose(GAMES["least_squares"].estimate(np.ones(3), np.zeros(3)), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(GAMES["hinge"].estimate(sure, unsure), 1.0, rtol=1e-6)

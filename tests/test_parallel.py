@@ -77,6 +77,18 @@ def test_eight_devices_walk_as_one(tmp_path):
     assert_only_sums_are_exchanged(results)
 
 
+@pytest.mark.slow
+def test_eight_devices_draw_and_leave_out_the_same_in_their_constraints(tmp_path):
+    end(walk(tmp_path / "walks.npz", ["constraints"], ["jit:1", "jit:8", "pmap:8"], 8))
+    results = np.load(tmp_path / "walks.npz")
+    for mode in ("jit:8", "pmap:8"):
+        assert_same_walk(results, "constraints", mode)
+    assert_same_walk(results, "constraints", "pmap:8", rtol=0, reference="jit:8")
+    assert set(json.loads(str(results["constraints|jit:8|exchanged"]))) == {"all-reduce"}
+    computed = results["constraints|jit:1|metric r1_penalty"] > 0
+    assert computed.tolist() == [False, False, True, False, False]  # the last updates are 2, 4, 6, 8, 10
+
+
 def assert_only_sums_are_exchanged(results):
     """The critic's gradient at each of 2 updates, the generator's once, moments of 6 normalised features, metrics."""
     exchanged = json.loads(str(results["penalty|jit:8|exchanged"]))
@@ -93,7 +105,16 @@ def assert_only_sums_are_exchanged(results):
 @pytest.mark.slow
 def test_every_variant_walks_as_one(tmp_path):
     """Eight devices by jit and pmap, and two hosts with two devices each, against one device."""
-    variants = ["penalty", "clipping", "microbatches", "bfloat16", "convolutions", "auxiliary", "projection"]
+    variants = [
+        "penalty",
+        "clipping",
+        "microbatches",
+        "bfloat16",
+        "convolutions",
+        "auxiliary",
+        "projection",
+        "constraints",
+    ]
     end(walk(tmp_path / "walks.npz", variants, ["jit:1", "jit:8", "pmap:8"], 8), timeout=900)
     address = f"localhost:{free_port()}"
     end(

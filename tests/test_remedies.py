@@ -174,6 +174,19 @@ SETTINGS = {
         {"critic__norm": "layer"},
         {"critic__norm": "none"},
     ),
+    "compares two passes with different dropout": (
+        {"constraint__kind": "gradient_penalty+consistency"},
+        {"critic__dropout": 0.5},
+    ),
+    "bounds the critic's slope by its kernels": (
+        {"critic__norm": "layer", "critic__network": "dcgan", "constraint__kind": "spectral_norm"},
+        {"critic__norm": "none"},
+    ),
+    "is 0 at some checkpoints": (
+        {"constraint__every": 3, "report__best": "gradient_penalty"},
+        {"constraint__every": 1},
+        {"constraint__every": 8},
+    ),
     "config.{}.kernel_init = {}: config.{}.network = {} has {}": (
         {"critic__kernel_init": "normal"},
         {"critic__kernel_init": "he_uniform"},

@@ -319,7 +319,7 @@ def test_a_larger_generator_batch(real):
     np.testing.assert_allclose(metrics["generator_loss"], -scores.mean(), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["minimax", "non_saturating", "least_squares"])
+@pytest.mark.parametrize("name", ["minimax", "non_saturating", "least_squares", "hinge"])
 def test_other_games_go_through_the_same_step(name, real):
     gan = small_gan(constraints.Constraint(), adam, game=games.GAMES[name])
     _, state, _ = compiled("penalty")

@@ -69,9 +69,9 @@ def test_a_constraint_is_a_row(tmp_path):
 
 @pytest.mark.usefixtures("with_drift")
 def test_rules_and_messages_read_the_rows():
-    with pytest.raises(UserError, match="one of gradient_penalty, clip, none, drift, or several of them joined by"):
+    with pytest.raises(UserError, match=f"one of {', '.join(CONSTRAINTS)}, or several of them joined by"):
         check(tiny_config(constraint__kind="drifts"))
-    with pytest.raises(UserError, match=r"only config\.constraint\.kind = gradient_penalty or drift reads it"):
+    with pytest.raises(UserError, match=r"only config\.constraint\.kind = gradient_penalty or .* or drift reads it"):
         check(tiny_config(constraint__kind="clip", constraint__weight=0.5))
     with pytest.raises(UserError, match=r"only config\.constraint\.kind = clip reads it"):
         check(tiny_config(constraint__kind="drift", constraint__bound=0.5))
@@ -94,7 +94,9 @@ def test_constraints_are_joined_by_a_plus(tmp_path):
 
 @pytest.mark.parametrize("kind", ["clip+", "clip+clip", "clip + gradient_penalty", "clip+spectral", "+"])
 def test_what_a_plus_joins_is_names_of_different_constraints(kind):
-    with pytest.raises(UserError, match="must be one of gradient_penalty, clip, none, or several of them joined by"):
+    with pytest.raises(
+        UserError, match=r"must be one of gradient_penalty, .*, clip, none, or several of them joined by"
+    ):
         check(tiny_config(constraint__kind=kind))
 
 

@@ -94,6 +94,19 @@ def conditional(kind):
     )
 
 
+def constrained():
+    """Everything that constraints draw, keep and leave out: u, dropout, DRAGAN's points, and a lazy term."""
+    return small(
+        critic=mlp.Critic(width=8, depth=1, dropout=0.5),
+        constraint=constraints.chain(
+            constraints.spectral_norm(),
+            constraints.lazy(constraints.r1(), 3, N_CRITIC),
+            constraints.dragan(),
+            constraints.consistency(),
+        ),
+    )
+
+
 VARIANTS = {
     "penalty": lambda: (small(), 1),
     "clipping": lambda: (
@@ -105,6 +118,7 @@ VARIANTS = {
     "convolutions": lambda: (images(), 1),
     "auxiliary": lambda: (conditional("auxiliary"), 1),
     "projection": lambda: (conditional("projection"), 1),
+    "constraints": lambda: (constrained(), 1),
 }
 
 

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from wgan_jax.config import optimizers
 from wgan_jax.config.check import check
-from wgan_jax.config.tables import CONDITIONINGS, CONSTRAINTS, NETWORKS, parts
+from wgan_jax.config.tables import CONDITIONINGS, CONSTRAINTS, NETWORKS, ConstraintKind, parts
 from wgan_jax.data.kinds import image_shape, num_classes
 from wgan_jax.method import constraints, games
 from wgan_jax.method.gan import Gan
@@ -30,7 +30,7 @@ def build(config: ConfigDict) -> Gan:
         generator_optimizer=optimizers.build(config.generator.optimizer, config.steps),
         critic_optimizer=optimizers.build(config.critic.optimizer, config.steps),
         game=games.GAMES[config.game],
-        constraint=_constraint(config.constraint),
+        constraint=_constraint(config),
         schedule=CriticSchedule(config.n_critic, config.warmup.n_critic, config.warmup.steps, config.warmup.every),
         generator_batch_multiple=config.generator.batch_multiple,
         ema_decay=config.ema_decay,
@@ -61,6 +61,13 @@ def _network(config: ConfigDict, player: str) -> nn.Module:
     return NETWORKS[config[player].network].build(player, dict(config[player]) | given)
 
 
-def _constraint(c: ConfigDict) -> constraints.Constraint:
+def _constraint(config: ConfigDict) -> constraints.Constraint:
     """Returns the constraint that `config.constraint` describes, or the chain of several."""
-    return constraints.chain(*(CONSTRAINTS[name].build(c) for name in parts(c.kind)))
+
+    def one(row: ConstraintKind) -> constraints.Constraint:
+        built = row.build(config.constraint)
+        if config.constraint.every == 1 or "every" not in row.settings:
+            return built
+        return constraints.lazy(built, config.constraint.every, config.n_critic)
+
+    return constraints.chain(*(one(CONSTRAINTS[name]) for name in parts(config.constraint.kind)))

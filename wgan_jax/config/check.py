@@ -92,6 +92,7 @@ RULES: dict[str, Rule] = {
     "data.unreadable_fraction": _between(0, 1),
     **{f"generator.{key}": rule for key, rule in _PLAYER_RULES.items()},
     "generator.batch_multiple": _between(1, 2**10),
+    "critic.dropout": _between(0, 1),
     **{f"critic.{key}": rule for key, rule in _PLAYER_RULES.items()},
     "conditional.kind": _one_of(CONDITIONINGS),
     "conditional.classes": _between(2, 2**16),
@@ -100,6 +101,13 @@ RULES: dict[str, Rule] = {
     "constraint.kind": _CONSTRAINTS,
     "constraint.weight": _at_least(0),
     "constraint.target": _at_least(0),
+    "constraint.noise": _at_least(0),
+    "constraint.divergence_weight": _at_least(0),
+    "constraint.divergence_power": Rule(lambda: "above 1", lambda value: value > 1),
+    "constraint.consistency_weight": _at_least(0),
+    "constraint.consistency_margin": _at_least(0),
+    "constraint.gamma": _at_least(0),
+    "constraint.every": _between(1, 2**16),
     "constraint.bound": _POSITIVE,
     "constraint.order": _one_of(("after", "before")),
     "parallel.mode": _one_of(("jit", "pmap")),
@@ -184,6 +192,16 @@ def _check_pairs(c: ConfigDict) -> None:
             raise UserError(
                 f"config.critic.norm = 'batch': config.constraint.kind = {kind!r} needs a critic that treats each "
                 "example by itself, and batch normalization mixes them; use 'layer' or 'none'"
+            )
+        if CONSTRAINTS[kind].dropout and not c.critic.dropout:
+            raise UserError(
+                f"config.critic.dropout = {c.critic.dropout}: config.constraint.kind = {kind!r} compares two passes "
+                "with different dropout, and without any it is 0; use a rate above 0, such as 0.5"
+            )
+        if CONSTRAINTS[kind].unnormalized and c.critic.norm != "none":
+            raise UserError(
+                f"config.critic.norm = {c.critic.norm!r}: config.constraint.kind = {kind!r} bounds the critic's slope "
+                "by its kernels, and a normalization scales what they return; use 'none'"
             )
     for player in ("generator", "critic"):
         _check_network(c, player)

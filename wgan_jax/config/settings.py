@@ -24,7 +24,7 @@ def default() -> ConfigDict:
     c.batch_size = 64  # real examples per critic update, over all devices
     c.n_critic = 5  # critic updates per generator iteration
     c.latent_dim = 128
-    c.game = "wasserstein"  # or minimax, non_saturating, least_squares
+    c.game = "wasserstein"  # or minimax, non_saturating, least_squares, hinge
     c.precision = "float32"  # or bfloat16: activations and matmuls; parameters and sums stay float32
     # How the operands of float32 products and convolutions are rounded, as in jax.default_matmul_precision:
     #                              CPU                Nvidia GPU since Ampere        TPU
@@ -58,6 +58,7 @@ def default() -> ConfigDict:
     c.generator = _player(activation="relu")
     c.generator.batch_multiple = 1  # the generator's batch as a multiple of the critic's
     c.critic = _player(activation="leaky_relu")
+    c.critic.dropout = 0.0  # rate of dropout in all its passes in training; CT-GAN: 0.5
 
     c.conditional = ConfigDict()  # images of a given class, from data with labels
     c.conditional.kind = "none"  # or auxiliary (ACGAN: the critic also classifies), projection
@@ -66,10 +67,21 @@ def default() -> ConfigDict:
     c.conditional.generator_weight = 0.1  # auxiliary: their weight in the generator's loss (the same code)
 
     c.constraint = ConfigDict()
-    c.constraint.kind = "gradient_penalty"  # or clip, none, or several joined by a plus
-    c.constraint.weight = 10.0  # λ of the penalty
-    c.constraint.target = 1.0  # the gradient's norm that costs nothing
-    c.constraint.one_sided = False  # penalise only norms above the target
+    # gradient_penalty, lipschitz_penalty (WGAN-LP), dragan, wasserstein_divergence (WGAN-div), r1, r2, spectral_norm,
+    # consistency (CT-GAN, beside gradient_penalty), clip, none, or several joined by a plus, as in spectral_norm+r1
+    c.constraint.kind = "gradient_penalty"
+    c.constraint.weight = 10.0  # λ of the first three
+    c.constraint.target = 1.0  # the gradient's norm that costs nothing, for the first three
+    c.constraint.one_sided = False  # gradient_penalty: penalise only norms above the target, as lipschitz_penalty does
+    c.constraint.noise = 0.25  # dragan: how far around real examples; half of the data's std in the paper's code
+    c.constraint.divergence_weight = 2.0  # wasserstein_divergence: k of k · mean(‖∇‖^p)
+    c.constraint.divergence_power = 6.0  # wasserstein_divergence: p
+    c.constraint.consistency_weight = 2.0  # consistency: λ₂
+    c.constraint.consistency_margin = 0.0  # consistency: M', what an example may cost for nothing
+    c.constraint.gamma = 10.0  # r1 and r2: γ of γ/2 · mean(‖∇‖²); the 10 of the paper's code, without its ½, is 20 here
+    c.constraint.every = (
+        1  # penalties: in every k-th critic update, k times as heavy, and 0 in its metrics between them
+    )
     c.constraint.bound = 0.01  # clip: every critic parameter stays in [−bound, bound]
     c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
 

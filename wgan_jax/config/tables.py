@@ -24,18 +24,59 @@ class ConstraintKind(NamedTuple):
     build: Callable[[ConfigDict], constraints.Constraint]
     """`config.constraint -> constraint`"""
     settings: tuple[str, ...] = ()
-    """Settings of `config.constraint` that it reads."""
+    """Settings of `config.constraint` that it reads. One with `every` is made lazy by it, outside of `build`."""
     metrics: tuple[str, ...] = ()
     """Metrics that it reports in every iteration and that `config.report.best` may name."""
     each_example: bool = False
     """Whether it needs a critic whose score of one example does not depend on the others."""
+    unnormalized: bool = False
+    """Whether it needs a critic without normalization."""
+    dropout: bool = False
+    """Whether it needs a critic with dropout."""
 
 
 CONSTRAINTS: dict[str, ConstraintKind] = {
     "gradient_penalty": ConstraintKind(
         lambda c: constraints.gradient_penalty(c.weight, target=c.target, one_sided=c.one_sided),
-        settings=("weight", "target", "one_sided"),
+        settings=("weight", "target", "one_sided", "every"),
         metrics=("gradient_penalty",),
+        each_example=True,
+    ),
+    "lipschitz_penalty": ConstraintKind(
+        lambda c: constraints.lipschitz_penalty(c.weight, target=c.target),
+        settings=("weight", "target", "every"),
+        metrics=("lipschitz_penalty",),
+        each_example=True,
+    ),
+    "dragan": ConstraintKind(
+        lambda c: constraints.dragan(c.weight, target=c.target, noise=c.noise),
+        settings=("weight", "target", "noise", "every"),
+        metrics=("dragan_penalty",),
+        each_example=True,
+    ),
+    "wasserstein_divergence": ConstraintKind(
+        lambda c: constraints.wasserstein_divergence(c.divergence_weight, c.divergence_power),
+        settings=("divergence_weight", "divergence_power", "every"),
+        metrics=("divergence_penalty",),
+        each_example=True,
+    ),
+    "consistency": ConstraintKind(
+        lambda c: constraints.consistency(c.consistency_weight, c.consistency_margin),
+        settings=("consistency_weight", "consistency_margin", "every"),
+        metrics=("consistency_term",),
+        dropout=True,
+    ),
+    "spectral_norm": ConstraintKind(lambda c: constraints.spectral_norm(), unnormalized=True),
+    "r1": ConstraintKind(
+        lambda c: constraints.r1(c.gamma),
+        settings=("gamma", "every"),
+        metrics=("r1_penalty",),
+        each_example=True,
+    ),
+    "r2": ConstraintKind(
+        lambda c: constraints.r2(c.gamma),
+        settings=("gamma", "every"),
+        metrics=("r2_penalty",),
         each_example=True,
     ),
     "clip": ConstraintKind(

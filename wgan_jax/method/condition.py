@@ -1,5 +1,6 @@
 """The record of what both players know about an example besides the example itself."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -19,8 +20,11 @@ class Condition:
     fade: jax.Array | None = None
     """Share of the newest block in a growing network, a scalar in [0, 1]."""
 
+    dropout: chex.PRNGKey | None = None
+    """Keys of a critic's dropout in one pass, one for each example, `[B]`. Without them nothing is dropped."""
+
     def doubled(self) -> "Condition":
-        """Returns the condition of a batch that holds all examples twice, one after the other."""
+        """Returns the condition of a batch that holds all examples twice, one after the other, without dropout."""
         twice = lambda x: None if x is None else jnp.concatenate([x, x])  # noqa: E731
         return Condition(twice(self.label), twice(self.code), self.fade)
 

@@ -45,6 +45,20 @@ class Stream(enum.IntEnum):
     GENERATOR_LABELS = 10
     SAMPLE_LABELS = 11
     CONSTRAINT_INIT = 12
+    PERTURBATION = 13
+    DROPOUT = 14
+
+
+class CriticPass(enum.IntEnum):
+    """The passes of a critic in one update, each with its own dropout. Their numbers are part of a trajectory too."""
+
+    REAL = 0
+    FAKE = 1
+    PENALTY = 2
+    AGAIN = 3
+    """A second one over the real examples, which a consistency term compares with the first."""
+    GENERATOR = 4
+    """The one of the generator's update."""
 
 
 def stream_key(key: chex.PRNGKey, stream: Stream) -> chex.PRNGKey:
@@ -75,6 +89,12 @@ class Keys(NamedTuple):
         return example_keys(self.key, stream, self.step, self.update, self.example)
 
 
+def dropout_keys(keys: Keys, *passes: CriticPass) -> chex.PRNGKey:
+    """Returns the keys of the dropout of some examples in one pass, `[B]`, or in several, one after another."""
+    rows = keys.of(Stream.DROPOUT)
+    return jnp.concatenate([jax.vmap(lambda key, p=p: jax.random.fold_in(key, int(p)))(rows) for p in passes])
+
+
 def normal(keys: chex.PRNGKey, latent_dim: int) -> jax.Array:
     """Draws from N(0, I), one row for each key: `[B] -> [B, latent_dim]` float32."""
     return jax.vmap(lambda key: jax.random.normal(key, (latent_dim,), jnp.float32))(keys)
@@ -94,6 +114,21 @@ def epsilon(key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array)
     """Draws the place of each interpolate between its fake end (0) and its real end (1), U[0, 1), `[B]` float32."""
     keys = example_keys(key, Stream.EPSILON, step, update, index)
     return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
+
+
+def perturbation(
+    key: chex.PRNGKey, step: Integer, update: Integer, index: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
+    """Draws where DRAGAN looks around the real examples: `αu`, α ~ U[0, 1) for each, u ~ U[0, 1)^shape, float32.
+
+    The result is `[B, *shape]`.
+    """
+
+    def draw(key: chex.PRNGKey) -> jax.Array:
+        share, noise = jax.random.split(key)
+        return jax.random.uniform(share, (), jnp.float32) * jax.random.uniform(noise, shape, jnp.float32)
+
+    return jax.vmap(draw)(example_keys(key, Stream.PERTURBATION, step, update, index))
 
 
 def dequantisation(

@@ -94,6 +94,22 @@ def triangular_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
     return 2 - 8 * least_squares_critic_loss(real, fake)
 
 
+def hinge_critic_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """Returns `mean(max(0, 1 − real)) + mean(max(0, 1 + fake))`, arXiv 1705.02894; arXiv 1802.05957 eq. 16.
+
+    The generator's loss is the Wasserstein game's.
+    """
+    return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
+
+
+def total_variation_estimate(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """Returns `1 − loss / 2`, a lower bound of the total variation distance `½ ∫ |p − q|`, at most 1.
+
+    The optimal hinge critic is `sign(p − q)`; its loss is `2 ∫ min(p, q)`.
+    """
+    return 1 - hinge_critic_loss(real, fake) / 2
+
+
 def class_loss(logits: jax.Array, label: jax.Array) -> jax.Array:
     """Returns `−mean(log p(label))`, the loss of an auxiliary head: `[B, num_classes], [B] -> []`.
 
@@ -127,5 +143,11 @@ GAMES: dict[str, Game] = {
         least_squares_generator_loss,
         triangular_estimate,
         "triangular_estimate",
+    ),
+    "hinge": Game(
+        hinge_critic_loss,
+        wasserstein_generator_loss,
+        total_variation_estimate,
+        "total_variation_estimate",
     ),
 }

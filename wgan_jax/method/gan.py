@@ -45,7 +45,7 @@ def call(
     """Calls a network. Nothing else does, but for `initialize`.
 
     Args:
-      network: `network(x, label, train=)`, and `fade=` too where the condition has one.
+      network: `network(x, label, train=)`, and `fade=` and `dropout=` too where the condition has them.
       variables: linen's collections.
       x: latents `[B, latent_dim]` or examples `[B, *image_shape]`.
       condition: what is known of the examples.
@@ -53,7 +53,7 @@ def call(
     """
     statistics = [name for name in variables if name != "params"] if train else []
     value, changed = network.apply(
-        variables, x, condition.label, train=train, mutable=[*statistics, "intermediates"], **_fade(condition)
+        variables, x, condition.label, train=train, mutable=[*statistics, "intermediates"], **_further(condition)
     )
     sown = traverse_util.flatten_dict(changed.get("intermediates", {}))
     return Output(
@@ -74,13 +74,20 @@ def initialize(network: nn.Module, key: chex.PRNGKey, x: jax.Array, condition: C
     """
 
     def init(key: chex.PRNGKey, x: jax.Array) -> Any:
-        return network.init(key, x, condition.label, train=True, **_fade(condition))
+        return network.init(key, x, condition.label, train=True, **_further(condition))
 
     return {"params": {}} | dict(jax.jit(init)(key, x))
 
 
-def _fade(condition: Condition) -> dict[str, chex.ArrayTree]:
-    return {} if condition.fade is None else {"fade": condition.fade}
+def _further(condition: Condition) -> dict[str, chex.ArrayTree]:
+    """Returns what a network gets only where the condition has it."""
+    further = {"fade": condition.fade, "dropout": condition.dropout}
+    return {name: value for name, value in further.items() if value is not None}
+
+
+def drops_out(network: nn.Module) -> bool:
+    """Tells whether a critic takes keys for its dropout: whether it has an attribute `dropout`, a rate above 0."""
+    return bool(getattr(network, "dropout", 0))
 
 
 def mixes_examples(network: nn.Module, variables: dict[str, chex.ArrayTree]) -> bool:
@@ -99,7 +106,8 @@ class Gan:
     The networks are linen modules: `generator(z [B, latent_dim], label, train=) -> [B, *image_shape]` and
     `critic(x [B, *image_shape], label, train=) -> [B]`. `label` is None unless the prior has classes; then it is
     `[B]` int32 in `[0, num_classes)`. A critic with a head sows the head's output beside its scores, such as
-    `self.sow("intermediates", "logits", logits)`.
+    `self.sow("intermediates", "logits", logits)`. A critic with an attribute `dropout` above 0 gets `dropout=`, keys
+    `[B]`, in every pass of a training step, and none elsewhere.
     """
 
     generator: nn.Module

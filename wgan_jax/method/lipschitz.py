@@ -34,8 +34,8 @@ def interpolate(real: jax.Array, fake: jax.Array, epsilon: jax.Array) -> jax.Arr
     return epsilon * real + (1 - epsilon) * fake
 
 
-def gradient_norms(critic_fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """Returns `‖∇ₓ critic(x)‖₂` of each example over all its axes. Its own derivative is finite at 0.
+def gradient_squares(critic_fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Returns `‖∇ₓ critic(x)‖₂²` of each example over all its axes.
 
     Args:
       critic_fn: `[B, ...] -> [B]`. Each score must depend on its own example alone: then the gradient of the sum of
@@ -47,7 +47,12 @@ def gradient_norms(critic_fn: Callable[[jax.Array], jax.Array], x: jax.Array) ->
     """
     gradient = jax.grad(lambda x: jnp.sum(critic_fn(x)))(x)
     gradient = gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
-    squares = jnp.sum(jnp.square(gradient), axis=tuple(range(1, gradient.ndim)))
+    return jnp.sum(jnp.square(gradient), axis=tuple(range(1, gradient.ndim)))
+
+
+def gradient_norms(critic_fn: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Returns the roots of `gradient_squares`, `[B]`. Their own derivative is finite at 0."""
+    squares = gradient_squares(critic_fn, x)
     # sqrt has an infinite slope at 0, and ∞ · 0 is NaN: keep 0 out of the root on both passes.
     positive = squares > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)

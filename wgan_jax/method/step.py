@@ -42,6 +42,8 @@ def make_train_step(
       generator_loss: the loss that the generator minimises.
       wasserstein_estimate: `mean(critic(real)) − mean(critic(fake))`. Another game has its own estimate instead.
       gradient_penalty, gradient_norm: the penalty at the interpolates without λ, and the mean of their norms.
+      r1_penalty, r2_penalty, dragan_penalty, lipschitz_penalty, divergence_penalty: the same of other constraints.
+      consistency_term: the term with its weight.
       clipped_fraction: the share of the critic's parameters at the clipping bound.
       critic_grad_norm, generator_grad_norm: Euclidean norms over all parameters.
       critic_class_loss, critic_class_accuracy: the auxiliary head on real examples, without its weight.
@@ -93,7 +95,7 @@ def make_train_step(
             here = keys(state, 0, size, part)
             label = gan.prior.classes(here.of(Stream.GENERATOR_LABELS))
             latents, condition = gan.prior.draw(here.of(Stream.GENERATOR_LATENTS), label)
-            return gradient(generator_loss, generator.params, gan, generator, critic, latents, condition)
+            return gradient(generator_loss, generator.params, gan, generator, critic, latents, condition, here)
 
         slope, metrics, statistics = mean(gradient_of)
         params, opt_state = descend(gan.generator_optimizer, slope, generator.opt_state, generator.params, state.step)

@@ -57,6 +57,24 @@ def of_class(table: jax.Array, label: jax.Array | None) -> jax.Array:
     return jnp.dot(jax.nn.one_hot(label, table.shape[0], dtype=table.dtype), table, precision="highest")
 
 
+def dropped(x: jax.Array, rate: float, keys: jax.Array | None, layer: int) -> jax.Array:
+    """Returns the numbers of `x [B, ...]`, each 0 with probability `rate` and otherwise divided by `1 − rate`.
+
+    Which ones are 0 depends on the example's key alone, so not on the rest of the batch (Srivastava et al. 2014,
+    JMLR 15). Without keys, `x` is returned as it is.
+
+    Args:
+      x: outputs of a layer.
+      rate: probability in [0, 1).
+      keys: one for each example, `[B]`, or None.
+      layer: number of the layer, folded into the keys.
+    """
+    if keys is None or not rate:
+        return x
+    kept = lambda key: jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, x.shape[1:])  # noqa: E731
+    return jnp.where(jax.vmap(kept)(keys), x / (1 - rate), jnp.zeros_like(x))
+
+
 class Norm(nn.Module):
     """Normalization with a scale and an offset for each channel: `[B, ..., C] -> [B, ..., C]`.
 

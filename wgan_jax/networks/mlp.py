@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from wgan_jax.networks.layers import ACTIVATIONS, ClassHead, of_class, symmetric_uniform
+from wgan_jax.networks.layers import ACTIVATIONS, ClassHead, dropped, of_class, symmetric_uniform
 
 INITS = ("he_uniform", "he_glorot", "fan_in")
 
@@ -46,13 +46,14 @@ class Hidden(nn.Module):
     activation: str
     dtype: Dtype = jnp.float32
     kernel_init: str = "he_uniform"
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
         for i in range(self.depth):
             inits = _inits(self.kernel_init, x.shape[-1], output=False)
             dense = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}", **inits)
-            x = ACTIVATIONS[self.activation](dense(x))
+            x = dropped(ACTIVATIONS[self.activation](dense(x)), self.dropout, dropout, i)
         return x
 
 
@@ -89,7 +90,8 @@ class Generator(nn.Module):
 class Critic(nn.Module):
     """Critic of points or small images: examples `[B, ...]` to scores `[B]`, float32.
 
-    `conditioning` and `num_classes` are explained in `ClassHead`.
+    `conditioning` and `num_classes` are explained in `ClassHead`. A call with keys, `dropout [B]`, drops outputs of
+    every hidden layer at the rate `dropout`. A critic with a rate sows the last hidden layer as `features [B, width]`.
     """
 
     width: int = 512
@@ -99,12 +101,26 @@ class Critic(nn.Module):
     num_classes: int = 0
     conditioning: str = "none"
     kernel_init: str = "he_uniform"
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, label: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        label: jax.Array | None = None,
+        *,
+        train: bool = False,
+        dropout: jax.Array | None = None,
+    ) -> jax.Array:
         del train
         x = x.reshape(x.shape[0], -1)
-        x = Hidden(self.width, self.depth, self.activation, self.dtype, self.kernel_init, name="hidden")(x)
+        hidden = Hidden(
+            self.width, self.depth, self.activation, self.dtype, self.kernel_init, self.dropout, name="hidden"
+        )
+        x = hidden(x, dropout)
         inits = _inits(self.kernel_init, x.shape[-1], output=True)
         score = nn.Dense(1, dtype=self.dtype, name="output", **inits)(x)[:, 0].astype(jnp.float32)
-        return ClassHead(self.conditioning, self.num_classes, name="classes")(score, x.astype(jnp.float32), label)
+        x = x.astype(jnp.float32)
+        if self.dropout:
+            self.sow("intermediates", "features", x)
+        return ClassHead(self.conditioning, self.num_classes, name="classes")(score, x, label)

@@ -34,11 +34,19 @@ def check_best(config: ConfigDict, evaluators: Iterable[Evaluator]) -> None:
     if not best:
         return
     known = ["critic_loss", "generator_loss", "critic_grad_norm", "generator_grad_norm", GAMES[c.game].estimate_name]
-    known += [metric for name in parts(c.constraint.kind) for metric in CONSTRAINTS[name].metrics]
+    rows = [CONSTRAINTS[name] for name in parts(c.constraint.kind)]
+    known += [metric for row in rows for metric in row.metrics]
     known += CONDITIONINGS[c.conditional.kind].metrics
     every = {name: row.every(c) for row in evaluators for name in row.numbers(c) if row.every(c)}
     if best not in known and best not in every:
         raise UserError(f"config.report.best = {best!r}: no such metric; {nearest(best, [*every, *known])}")
+    lazy = [metric for row in rows if "every" in row.settings for metric in row.metrics]
+    if best in lazy and c.report.checkpoint_every * c.n_critic % c.constraint.every:
+        raise UserError(
+            f"config.constraint.every = {c.constraint.every}: config.report.best = {best!r} is 0 at some "
+            f"checkpoints; use 1, or a divisor of {c.report.checkpoint_every * c.n_critic}, which is "
+            "config.report.checkpoint_every times config.n_critic"
+        )
     if best in every and c.report.checkpoint_every % every[best]:
         raise UserError(
             f"config.report.checkpoint_every = {c.report.checkpoint_every}: config.report.best = {best!r} is known "
