@@ -22,7 +22,7 @@ from wgan_jax.metrics import (
     precision_recall,
 )
 from wgan_jax.metrics.frechet import Moments, Sums, enough
-from wgan_jax.metrics.inception_score import Splits, split_of
+from wgan_jax.metrics.splits import Splits, split_of
 
 from . import record_metrics
 

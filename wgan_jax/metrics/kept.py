@@ -10,7 +10,7 @@ import numpy as np
 
 from wgan_jax.devices import hosts
 from wgan_jax.metrics.frechet import Moments, Sums
-from wgan_jax.metrics.inception_score import Splits, split_of
+from wgan_jax.metrics.splits import Splits, split_of
 
 Arrays = dict[str, np.ndarray]
 
