@@ -92,14 +92,16 @@ def main():
             function()
         error = np.linalg.norm(functions[0]() - functions[1]()) / np.linalg.norm(functions[1]())
         times = np.array([[seconds(function) for function in functions] for _ in range(flags.rounds)])
-        jax_time, torch_time, product_time = np.median(times, 0)
+        rates = [flags.batch / column for column in (np.median(times, 0), times.min(0))]
         ceiling = 2 * SIDE**3 / times[:, 2]
         share = statistics.median(2 * PRODUCTS[name] * flags.batch / times[:, 0] / ceiling)
         ratio = statistics.median(times[:, 1] / times[:, 0])
+        (ours_median, theirs_median, _), (ours_best, theirs_best, _) = rates
         print(
-            f"{name:10} wgan_jax {flags.batch / jax_time:6.1f} images/s, PyTorch {flags.batch / torch_time:6.1f}, "
-            f"ratio {ratio:.2f}; {share:.0%} of a matrix product's {2 * SIDE**3 / product_time / 1e9:.0f} GFLOP/s; "
-            f"features differ by {error:.0e}"
+            f"{name:10} images/s, median (best): wgan_jax {ours_median:.1f} ({ours_best:.1f}), "
+            f"PyTorch {theirs_median:.1f} ({theirs_best:.1f}), ratio {ratio:.2f}; "
+            f"{share:.0%} of a matrix product's {statistics.median(ceiling) / 1e9:.0f} GFLOP/s; "
+            f"features differ by {error:.0e}; load {os.getloadavg()[0]:.1f}"
         )
 
 

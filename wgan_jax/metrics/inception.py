@@ -4,12 +4,14 @@ It differs from the Inception v3 of other libraries in four ways. Its 3×3 avera
 inside the image. Its last block pools by the maximum. It has 1,008 logits. It has no second head.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from wgan_jax.metrics import folding, weights
 from wgan_jax.metrics.folding import Conv, Head
@@ -23,12 +25,25 @@ DIM = 2048
 
 def average_pool(x: jax.Array) -> jax.Array:
     """Returns means over 3×3 pixels, of which those outside of the image do not count."""
-    return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    inside = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    return _pooled(jnp.add, x, 0, 1, 1) / _pooled(jnp.add, inside, 0, 1, 1)
 
 
 def max_pool(x: jax.Array, strides: int = 2, padding: int = 0) -> jax.Array:
     """Returns maxima over 3×3 pixels."""
-    return nn.max_pool(x, (3, 3), (strides, strides), ((padding, padding), (padding, padding)))
+    return _pooled(jnp.maximum, x, -jnp.inf, strides, padding)
+
+
+def _pooled(
+    combine: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, outside: float, strides: int, padding: int
+) -> jax.Array:
+    """Combines 3×3 pixels, first three rows and then three columns, which takes half of the time of a window."""
+    for axis in (1, 2):
+        pads = [(padding, padding) if i == axis else (0, 0) for i in range(4)]
+        y = jnp.pad(x, pads, constant_values=outside)
+        end = y.shape[axis] - 2
+        x = functools.reduce(combine, [lax.slice_in_dim(y, i, end + i, strides, axis) for i in range(3)])
+    return x
 
 
 def _conv(
