@@ -230,18 +230,38 @@ def test_distant_sets(rng):
     assert density_coverage(x, x + 100) == (0, 0)
 
 
+def on_surfaces_or_not(real, fake, k):
+    """Precision, recall, density and coverage by definition: the first two with the surface of a ball."""
+    across = ((real[:, None] - fake) ** 2).sum(axis=-1)
+    radius = [np.sort(((x[:, None] - x) ** 2).sum(axis=-1), axis=1)[:, k] for x in (real, fake)]  # [0] is the point
+    inside = across < radius[0][:, None]
+    precise, recalled = (across <= radius[0][:, None]).any(axis=0), (across <= radius[1]).any(axis=1)
+    return (precise.mean(), recalled.mean()), (inside.sum() / (k * len(fake)), inside.any(axis=1).mean())
+
+
+@pytest.mark.parametrize("offset", [0, 1e6])
 @pytest.mark.usefixtures("small_blocks")
-def test_neighbours_by_definition_in_blocks(rng):
-    real, fake = rng.normal(size=(33, 3)), rng.normal(size=(26, 3)) * 1.5 + 1
-    across = np.linalg.norm(real[:, None] - fake, axis=-1)
-    radius = {}
-    for name, x in (("real", real), ("fake", fake)):
-        radius[name] = np.sort(np.linalg.norm(x[:, None] - x, axis=-1), axis=1)[:, 4]  # the 0-th is the point itself
-    inside = across < radius["real"][:, None]
-    expected = inside.any(axis=0).mean(), (across < radius["fake"]).any(axis=1).mean()
-    assert precision_recall(real, fake, k=4) == expected
-    assert density_coverage(real, fake, k=4) == (inside.sum() / (4 * 26), inside.any(axis=1).mean())
-    assert 0 < min(expected) < max(expected) < 1
+def test_neighbours_by_definition_in_blocks(offset, rng):
+    real, fake = rng.normal(size=(33, 3)) + offset, rng.normal(size=(26, 3)) * 1.5 + 1 + offset
+    expected = on_surfaces_or_not(real, fake, k=4)
+    assert precision_recall(real, fake, k=4) == expected[0]
+    assert density_coverage(real, fake, k=4) == expected[1]
+    assert 0 < min(expected[0]) < max(expected[0]) < 1
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_equal_distances_count_as_equal_whatever_their_rounding(rng):
+    """Whole numbers, whose squared distances are often the same, around a mean that is no float."""
+    real, fake = rng.integers(0, 4, size=(60, 5)), rng.integers(1, 5, size=(53, 5))
+    expected = on_surfaces_or_not(real, fake, k=3)
+    assert precision_recall(real, fake, k=3) == expected[0]
+    assert density_coverage(real, fake, k=3) == expected[1]
+
+
+def test_points_that_are_all_the_same():
+    x = np.ones((9, 2))
+    assert precision_recall(x, x) == (1, 1)
+    assert density_coverage(x, x) == (0, 0)
 
 
 @pytest.mark.parametrize("measure", [precision_recall, density_coverage])

@@ -194,6 +194,14 @@ def test_an_image_is_most_similar_to_itself(shape, rng):
     assert np.all((found >= 0) & (found < 0.1))  # a negative's contrasts are negative and count as 0
 
 
+@pytest.mark.parametrize("shape", [(32, 32, 3), (9, 14, 1)])
+def test_brightness_counts_at_the_last_scale(shape):
+    """The contrasts of images of one colour are equal at every scale, also at the repeated edge of an odd side."""
+    a, b = np.full((1, *shape), 100.0), np.full((1, *shape), 150.0)
+    luminance = (2 * 100 * 150 + 2.55**2) / (100**2 + 150**2 + 2.55**2)
+    assert ms_ssim(a, b) == pytest.approx(luminance**0.1333, rel=1e-9)
+
+
 def test_similarity_falls_with_noise(rng):
     a = np.repeat(np.repeat(pictures(rng, 1, (8, 8, 1)), 8, axis=1), 8, axis=2)
     noise = rng.normal(size=a.shape)

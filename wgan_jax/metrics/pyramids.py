@@ -108,7 +108,7 @@ def _smooth(images: np.ndarray) -> np.ndarray:
 
 def _patches(images: np.ndarray, level: int, last: bool, patches: int, seed: int) -> np.ndarray:
     """Returns the normalised patches of a level, in float32: `[N·patches, C·7·7]`."""
-    num, channels = len(images), max(3, images.shape[-1])
+    num, channels = len(images), 3 if images.shape[-1] == 1 else images.shape[-1]
     found = np.empty((num, patches, channels, PATCH, PATCH), np.float32)
     total, squares = np.zeros(channels), np.zeros(channels)
     for start in range(0, num, IMAGES):
