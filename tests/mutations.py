@@ -184,9 +184,9 @@ MUTATIONS = [
     Mutation("test_no_epsilon_under_the_norms", "method/spectral.py", "EPSILON = 1e-12", "EPSILON = 0.0"),
     Mutation(
         "test_the_same_noise_for_all_critic_updates",
-        "method/draws.py",
-        "Stream.CRITIC_LATENTS, step, update, index",
-        "Stream.CRITIC_LATENTS, step, 0, index",
+        "method/step.py",
+        "here.of(Stream.CRITIC_LATENTS)",
+        "here._replace(update=0).of(Stream.CRITIC_LATENTS)",
     ),
     Mutation(
         "test_the_same_real_batch_for_all_critic_updates",
@@ -209,9 +209,9 @@ MUTATIONS = [
     ),
     Mutation(
         "test_the_generators_latents_reused_from_the_critic",
-        "method/draws.py",
-        "Stream.GENERATOR_LATENTS, step, 0, index",
-        "Stream.CRITIC_LATENTS, step, 0, index",
+        "method/step.py",
+        "here.of(Stream.GENERATOR_LATENTS)",
+        "here.of(Stream.CRITIC_LATENTS)",
     ),
     Mutation(
         "test_the_generator_steps_on_every_nth_batch_only",

@@ -402,9 +402,10 @@ def test_one_power_step_before_the_first_update():
 
 
 def test_no_epsilon_under_the_norms():
-    """`a / a.norm()`: a kernel of zeros becomes NaN."""
-    weights, _ = spectral.normalize({"kernel": jnp.zeros((3, 5))}, {"kernel": jnp.asarray(START, jnp.float32)})
+    """`a / a.norm()`: a kernel of zeros makes u NaN, and then the weights for good."""
+    weights, state = spectral.normalize({"kernel": jnp.zeros((3, 5))}, {"kernel": jnp.asarray(START, jnp.float32)})
     assert np.all(np.asarray(weights["kernel"]) == 0)
+    assert np.allclose(state["kernel"], START)
 
 
 # --- the order of play ---

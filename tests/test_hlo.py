@@ -103,9 +103,10 @@ def test_padding_and_holes_are_no_arithmetic(dilation):
 ONE = mesh.Parallel(tuple(jax.devices()[:1]))
 
 
-def test_a_step_has_the_products_that_the_hand_count_needs():
+@pytest.mark.parametrize("kind", ["gradient_penalty", "r1+r2"])
+def test_a_step_has_the_products_that_the_hand_count_needs(kind):
     """Nothing is computed twice. A product with the score's one feature may be written as one of vectors."""
-    gan = build(tiny_config(critic__depth=2, critic__width=16, n_critic=3))
+    gan = build(tiny_config(critic__depth=2, critic__width=16, n_critic=3, constraint__kind=kind))
     compiled = slices.lower(gan, ONE, 3, 8).compile()
     needed = flops.of_step(gan, 8, 3)
     assert 0.98 * needed <= Program(compiled.as_text()).flops <= needed

@@ -79,9 +79,7 @@ def default() -> ConfigDict:
     c.constraint.consistency_weight = 2.0  # consistency: λ₂
     c.constraint.consistency_margin = 0.0  # consistency: M', what an example may cost for nothing
     c.constraint.gamma = 10.0  # r1 and r2: γ of γ/2 · mean(‖∇‖²); the 10 of the paper's code, without its ½, is 20 here
-    c.constraint.every = (
-        1  # penalties: in every k-th critic update, k times as heavy, and 0 in its metrics between them
-    )
+    c.constraint.every = 1  # k: penalties are in every k-th critic update alone, k times as heavy; between them 0
     c.constraint.bound = 0.01  # clip: every critic parameter stays in [−bound, bound]
     c.constraint.order = "after"  # clip after the optimizer's update, or before (WGAN's first code)
 

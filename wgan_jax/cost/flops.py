@@ -26,8 +26,8 @@ This is all if the activations are piecewise linear. Curved ones (tanh, softplus
 a derivative back through the forward pass, which costs 2C − C₁ more.
 
 A constraint says itself at how many points for each example it takes the gradient, and how many further passes of
-3C − C₁ it takes. A term that is there in every k-th update alone costs a k-th. The power steps of spectral
-normalization, which do not grow with the batch, are left out.
+3C − C₁ it takes, as if these had nothing in common. A term that is there in every k-th update alone costs a k-th. The
+power steps of spectral normalization, which do not grow with the batch, are left out.
 
 The generator's update of M examples costs
 

@@ -123,10 +123,12 @@ def chain(*constraints: Constraint) -> Constraint:
 def lazy(constraint: Constraint, every: int, n_critic: int) -> Constraint:
     """Returns a constraint whose term is there in every k-th critic update alone, k times as heavy.
 
-    See arXiv 1912.04958, section 4.1 and appendix B. The other updates do not compute it: the term and its metrics are
-    0 there. Numbering the critic updates of a run from 1, it is those whose number is a multiple of k, so the last of
-    an iteration is one if `k` divides `n_critic · (step + 1)`. It has nothing to do with an optimizer's state here, so
-    Adam keeps its settings: the term is a part of one loss, not a step of its own as in StyleGAN2's code.
+    This is lazy regularization (arXiv 1912.04958, appendix B). The other updates do not compute the term, and it and
+    its metrics are 0 in them. If the critic updates of a run are counted from 1, the term is in those whose number is a
+    multiple of k. An iteration reports its last update, so it reports the term if k divides `n_critic · (step + 1)`.
+
+    StyleGAN2's code takes a step of its own for the term, and changes Adam's settings for the further steps. Here the
+    term is a part of the loss of one step, and Adam's settings stay.
 
     Args:
       constraint: one with a loss.
