@@ -127,6 +127,33 @@ def test_evaluate_measures(digits_run):
     assert 0.4 < result["real_nearest_neighbour_accuracy"] < 0.6
 
 
+def test_evaluate_prints_metrics_with_their_floors(digits_run, tmp_path, monkeypatch):
+    """Of a run, as JSON and as a table, and of two files without a run; statistics go to the cache of the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    workdir, _ = digits_run
+    args = [f"--workdir={workdir}", "--metrics=nearest_neighbour_accuracy,ms_ssim", "--num=64"]
+    done = run_here(command("evaluate", *args, "--json"))
+    assert done.returncode == 0, done.stderr
+    entry = json.loads(done.stdout)["metrics"]["nearest_neighbour_accuracy"]
+    assert entry["value"] > 0.9
+    assert 0.3 < entry["floor"] < 0.7
+    assert (entry["num"], entry["reference_num"], entry["features"], entry["better"]) == (64, 64, "pixels", "0.5")
+    lines = run_here(command("evaluate", *args)).stdout.splitlines()
+    header = next(line for line in lines if line.startswith("metric "))
+    assert header.split() == ["metric", "value", "floor", "best", "images", "reference", "features"]
+    assert any(line.split()[:2] == ["nearest_neighbour_accuracy", f"{entry['value']:.4f}"] for line in lines)
+
+    rng = np.random.default_rng(0)
+    for name, num in (("a", 20), ("b", 40)):
+        np.savez(tmp_path / f"{name}.npz", image=rng.integers(256, size=(num, 16, 16, 3), dtype=np.uint8))
+    files = [f"--images={tmp_path / 'a.npz'}", f"--reference={tmp_path / 'b.npz'}"]
+    done = run_here(command("evaluate", *files, "--metrics=ms_ssim,sliced_wasserstein", "--json"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["metrics"]
+    assert found.keys() == {"ms_ssim", "sliced_wasserstein"}
+    assert found["sliced_wasserstein"]["value"] == pytest.approx(found["sliced_wasserstein"]["floor"], rel=0.5)
+
+
 @pytest.fixture(scope="module")
 def toy_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "toy"
@@ -238,6 +265,9 @@ NO_LOCAL_PATH = "is not a path of this machine"
         (["evaluate", "--workdir=nowhere"], ["nowhere", "holds no run"]),
         (["evaluate", "--workdir=s3://bucket/run"], ["--workdir=s3://bucket/run", NO_LOCAL_PATH]),
         (["evaluate", "--workdir=nowhere", "--seed=9223372036854775808"], ["--seed=9223372036854775808"]),
+        (["evaluate"], ["--workdir=FOLDER", "--images=PATH"]),
+        (["evaluate", "--images=nowhere", "--reference=nowhere"], ["nowhere", "does not exist"]),
+        (["evaluate", "--workdir=w", "--reference_num=some"], ["reference_num", "a number of images, or all"]),
         (["aot", CONFIG, "--topology="], ["--topology=", "v5e: 1x1"]),
         (["aot", CONFIG, "--topology=v5e:2x2", "--global-batch=1000000000000001"], ["--global-batch=1000000000000001"]),
         (["benchmark"], ["--config"]),

@@ -126,3 +126,29 @@ def test_a_row_that_cannot_be_measured_is_refused_before_the_run(name, every, me
     with pytest.raises(ValueError, match=message):
         train(tiny_config(), tmp_path, evaluators=rows)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_logs_the_metrics_that_its_config_names(tmp_path):
+    """At iterations of their own, as `evaluate` finds them, through a stop; and it keeps the checkpoint best by one."""
+    config = tiny_config(
+        report__metrics=("ms_ssim", "nearest_neighbour_accuracy"),
+        report__metrics_every=4,
+        report__metrics_num=32,
+        report__checkpoints=1,
+        report__best="ms_ssim",
+        steps=8,
+    )
+    train(config, tmp_path / "run")
+    config.steps = 12
+    train(config, tmp_path / "run")
+    train(config, tmp_path / "straight")
+    found, straight = (records.read(tmp_path / name) for name in ("run", "straight"))
+    assert found == straight
+    values = {record["step"]: record["ms_ssim"] for record in found if "ms_ssim" in record}
+    assert list(values) == [4, 8, 12]
+    best = min(values, key=values.get)
+    assert {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()} == {best, 12}
+    wishes = evaluation.Wishes(metrics=("ms_ssim", "nearest_neighbour_accuracy"), num=32)
+    measured = evaluation.evaluate_samples(config, *wgan_jax.restore(tmp_path / "run"), wishes)
+    for name in wishes.metrics:
+        assert measured[name]["value"] == pytest.approx(found[-1][name], rel=1e-6), name

@@ -79,9 +79,9 @@ class Wishes:
     table: Table = dataclasses.field(default_factory=lambda: METRICS)
     """All metrics; `afd` is added if there is a cascade."""
     statistics: Statistics | None = None
-    """Where the statistics of real images are kept."""
+    """Statistics of real images that were measured before, and the place for new ones."""
     bar: Bar = no_bar
-    """Shows the progress."""
+    """Function that shows the progress."""
 
     def measurer(self, shape: tuple[int, ...], smallest: int, devices: Parallel) -> Measurer:
         """Returns what measures sets of images of a shape, of which the smallest set has so many."""

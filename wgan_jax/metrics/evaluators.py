@@ -202,7 +202,12 @@ def _never(config: ConfigDict) -> int:
 EVALUATORS = (
     Evaluator("training_estimate", _with_reports, False, lambda context: _estimate(context, context.train)),
     Evaluator("held_out_estimate", _with_reports, False, lambda context: _estimate(context, context.held_out)),
-    Evaluator("wasserstein_exact", _with_reports, False, _wasserstein_exact),
+    Evaluator(
+        "wasserstein_exact",
+        lambda config: config.report.every if config.report.wasserstein_exact else 0,
+        False,
+        _wasserstein_exact,
+    ),
     Evaluator("nearest_neighbour_accuracy", _never, False, lambda c: _nearest_neighbours(c, of_training=False)),
     Evaluator("real_nearest_neighbour_accuracy", _never, False, lambda c: _nearest_neighbours(c, of_training=True)),
     Evaluator("class_counts", _never, False, _class_counts),

@@ -12,9 +12,9 @@ import numpy as np
 
 from wgan_jax.metrics import frechet, kernel, neighbours, pyramids, similarity
 from wgan_jax.metrics.frechet import Moments
-from wgan_jax.metrics.splits import Splits
 from wgan_jax.metrics.kept import Kept, KeptMoments, KeptSplits, Rows
 from wgan_jax.metrics.projections import mind
+from wgan_jax.metrics.splits import Splits
 
 PIXELS = "pixels"
 IMAGES = "images"
