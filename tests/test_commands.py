@@ -142,6 +142,9 @@ def test_evaluate_prints_metrics_with_their_floors(digits_run, tmp_path, monkeyp
     header = next(line for line in lines if line.startswith("metric "))
     assert header.split() == ["metric", "value", "floor", "best", "images", "reference", "features"]
     assert any(line.split()[:2] == ["nearest_neighbour_accuracy", f"{entry['value']:.4f}"] for line in lines)
+    monkeypatch.setattr("wgan_jax.metrics.evaluation.evaluate", lambda *args, **kwargs: pytest.fail("too late"))
+    done = run_here(command("evaluate", *args[:1], "--metrics=msssim"))
+    assert (done.returncode, done.stderr) == (2, "error: --metrics = 'msssim': no such metric; did you mean ms_ssim?\n")
 
     rng = np.random.default_rng(0)
     for name, num in (("a", 20), ("b", 40)):

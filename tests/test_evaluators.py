@@ -148,7 +148,10 @@ def test_a_run_logs_the_metrics_that_its_config_names(tmp_path):
     assert list(values) == [4, 8, 12]
     best = min(values, key=values.get)
     assert {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()} == {best, 12}
+    restored = wgan_jax.restore(tmp_path / "run")
+    plain = evaluation.evaluate(tiny_config(), *restored)
+    assert evaluation.evaluate(config, *restored) == plain  # other images, other counts: not under the same name
     wishes = evaluation.Wishes(metrics=("ms_ssim", "nearest_neighbour_accuracy"), num=32)
-    measured = evaluation.evaluate_samples(config, *wgan_jax.restore(tmp_path / "run"), wishes)
+    measured = evaluation.evaluate_samples(config, *restored, wishes)
     for name in wishes.metrics:
         assert measured[name]["value"] == pytest.approx(found[-1][name], rel=1e-6), name

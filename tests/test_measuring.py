@@ -260,8 +260,9 @@ def test_all_leaves_out_what_does_not_suit_and_says_so(capsys, monkeypatch, tmp_
     monkeypatch.setenv("WGAN_JAX_INCEPTION", str(tmp_path / "nothing.pth"))
     table = {name: METRICS[name] for name in ("fid", "sliced_wasserstein", "ms_ssim")}
     source = ArraySource(images(20, 1))
-    found = evaluate_images(source, source, Wishes(table=table))
-    assert found.keys() == {"ms_ssim"}
+    for wished in (("all",), ("ms_ssim", "all", "all")):
+        found = evaluate_images(source, source, Wishes(metrics=wished, table=table))
+        assert found.keys() == {"ms_ssim"}
     said = capsys.readouterr().err
     assert "sliced_wasserstein is left out: images of 8×8 pixels" in said
     assert "fid: left out:" in said

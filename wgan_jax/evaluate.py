@@ -43,10 +43,10 @@ def evaluate(
     """
     gan, state = restore(workdir, step)
     config = read_config(Path(workdir), warn=lambda line: None)  # `restore` has warned
-    result = evaluation.evaluate(config, gan, state, ema=ema, seed=seed)
-    if wishes:
-        result["metrics"] = evaluation.evaluate_samples(config, gan, state, wishes, ema=ema, seed=seed)
-    return result
+    metrics = {}
+    if wishes:  # these come first, since a wish that does not suit ends the command
+        metrics["metrics"] = evaluation.evaluate_samples(config, gan, state, wishes, ema=ema, seed=seed)
+    return evaluation.evaluate(config, gan, state, ema=ema, seed=seed) | metrics
 
 
 def main() -> None:

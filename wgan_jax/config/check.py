@@ -115,6 +115,7 @@ RULES: dict[str, Rule] = {
     "report.samples_every": _between(1, 2**31),
     "report.checkpoint_every": _between(1, 2**31),
     "report.checkpoints": _between(1, 2**31),
+    "report.metrics": Rule(lambda: "names of metrics", lambda value: all(type(name) is str for name in value)),
     "report.metrics_every": _between(1, 2**31),
     "report.metrics_num": _between(16, 2**24),
 }

@@ -56,20 +56,20 @@ def with_faces(table: Table, cascade: str | None) -> Table:
     return {**table, FACES: Metric(PIXELS, IMAGES, Found, compare, (FACES,), "higher", refuses)}
 
 
-def check_names(names: Iterable[str], asked: str, table: Table = METRICS) -> None:
-    """Checks that every name is one of a metric.
+def check_names(names: Iterable[str], asked: str, known: Collection[str] = METRICS) -> None:
+    """Checks that every name is known.
 
     Args:
       names: what was asked for.
       asked: how it was asked for, for the message, such as `--metrics`.
-      table: all metrics.
+      known: names of all metrics.
 
     Raises:
-      UserError: if a name is none of a metric's.
+      UserError: if a name is not known.
     """
     for name in names:
-        if name not in table:
-            raise UserError(f"{asked} = {name!r}: no such metric; {nearest(name, [*table, ALL])}")
+        if name not in known:
+            raise UserError(f"{asked} = {name!r}: no such metric; {nearest(name, list(known))}")
 
 
 def rows(

@@ -1,7 +1,7 @@
 """Measures a state's samples, or any images, against real ones."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -37,7 +37,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Returns the measures of a state by name.
 
-    `real_nearest_neighbour_accuracy` compares training with held-out examples.
+    `real_nearest_neighbour_accuracy` compares training with held-out examples. `evaluate_samples` measures the metrics
+    that the config names: it takes all of the data, and gives their floors.
 
     Args:
       config: the run's settings, which name its data.
@@ -55,7 +56,7 @@ def evaluate(
     context = Context(config=config, gan=gan, train=train, held_out=held_out, devices=devices, ema=ema, seed=seed)
     result = {"step": int(state.step)}
     for row in rows:
-        if measure := row.measure(context):
+        if row is not evaluators.METRICS_OF_SAMPLES and (measure := row.measure(context)):
             result |= evaluators.numbers(row.name, measure(devices.replicate(state) if row.collective else state))
     return result
 
@@ -86,9 +87,9 @@ class Wishes:
     def measurer(self, shape: tuple[int, ...], smallest: int, devices: Parallel) -> Measurer:
         """Returns what measures sets of images of a shape, of which the smallest set has so many."""
         table = choosing.with_faces(self.table, self.cascade)
-        skip: Callable[[str], None] | None = say if self.metrics == (ALL,) else None
-        names = list(table) if self.metrics == (ALL,) else list(self.metrics)
-        choosing.check_names(names, "--metrics", table)
+        choosing.check_names(self.metrics, "--metrics", [*table, ALL])
+        everything = ALL in self.metrics
+        names, skip = table if everything else self.metrics, say if everything else None
         rows = choosing.rows(names, shape, smallest, "--metrics", table, skip)
         rows, networks = choosing.networks(rows, weights=self.weights, input=self.input, skip=skip)
         return Measurer(rows, networks, devices, statistics=self.statistics, bar=self.bar)

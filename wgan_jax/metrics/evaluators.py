@@ -199,6 +199,9 @@ def _never(config: ConfigDict) -> int:
     return 0
 
 
+METRICS_OF_SAMPLES = Evaluator("metrics", _metrics_every, True, _metrics, _metrics_numbers)
+"""The metrics that a config names."""
+
 EVALUATORS = (
     Evaluator("training_estimate", _with_reports, False, lambda context: _estimate(context, context.train)),
     Evaluator("held_out_estimate", _with_reports, False, lambda context: _estimate(context, context.held_out)),
@@ -212,7 +215,7 @@ EVALUATORS = (
     Evaluator("real_nearest_neighbour_accuracy", _never, False, lambda c: _nearest_neighbours(c, of_training=True)),
     Evaluator("class_counts", _never, False, _class_counts),
     Evaluator("class_agreement", _never, False, _class_agreement),
-    Evaluator("metrics", _metrics_every, True, _metrics, _metrics_numbers),
+    METRICS_OF_SAMPLES,
 )
 """All measures of this library. The first three, and the metrics that a config names, are in the records of a run."""
 
