@@ -146,12 +146,14 @@ def test_evaluate_prints_metrics_with_their_floors(digits_run, tmp_path, monkeyp
     done = run_here(command("evaluate", *args[:1], "--metrics=msssim"))
     assert (done.returncode, done.stderr) == (2, "error: --metrics = 'msssim': no such metric; did you mean ms_ssim?\n")
 
+    monkeypatch.setattr("wgan_jax.metrics.weights.download", lambda: tmp_path / "w.pth")
     rng = np.random.default_rng(0)
     for name, num in (("a", 20), ("b", 40)):
         np.savez(tmp_path / f"{name}.npz", image=rng.integers(256, size=(num, 16, 16, 3), dtype=np.uint8))
     files = [f"--images={tmp_path / 'a.npz'}", f"--reference={tmp_path / 'b.npz'}"]
-    done = run_here(command("evaluate", *files, "--metrics=ms_ssim,sliced_wasserstein", "--json"))
+    done = run_here(command("evaluate", *files, "--metrics=ms_ssim,sliced_wasserstein", "--json", "--download"))
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"{tmp_path / 'w.pth'}: the weights of the Inception network")
     found = json.loads(done.stdout)["metrics"]
     assert found.keys() == {"ms_ssim", "sliced_wasserstein"}
     assert found["sliced_wasserstein"]["value"] == pytest.approx(found["sliced_wasserstein"]["floor"], rel=0.5)

@@ -265,8 +265,9 @@ def test_a_file_of_another_digest_is_refused(tmp_path):
     path = tmp_path / weights.INCEPTION.name
     path.write_bytes(archive(state_dict(x=tensor())))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(UserError, match=f": another file than expected: its sha256 is {digest}, not 6726825d"):
+    with pytest.raises(UserError, match=f": another file than expected: its sha256 is {digest}, not 6726825d") as error:
         weights.read_inception(path)
+    assert "or other weights as a .safetensors file" in str(error.value)
     assert weights.read_inception(path, digest.upper()).sha256 == digest
 
 
@@ -323,7 +324,8 @@ def server(tmp_path, monkeypatch):
 
 def test_a_download_fetches_the_file_once(server, tmp_path):
     with pytest.raises(
-        UserError, match=r"no file of Inception's weights: --download fetches http://127\.0\.0\.1:.*w\.pth"
+        UserError,
+        match=r"no file of Inception's weights: python -m wgan_jax.evaluate --download fetches http://127\.0\.0\.1:.*w\.pth",
     ):
         weights.find()
     path = weights.download()
@@ -331,6 +333,10 @@ def test_a_download_fetches_the_file_once(server, tmp_path):
     assert weights.read_inception().tensors["x"].shape == (2, 3)
     server("/none")
     assert weights.download() == path  # without a look at the network
+    path.write_bytes(b"damaged")
+    server("/file")
+    assert weights.download() == path
+    assert weights.read_inception().tensors["x"].shape == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from absl import flags
 from tqdm import tqdm
 
 from wgan_jax import cli
+from wgan_jax.errors import say
 from wgan_jax.metrics import evaluation, resizing, weights
 from wgan_jax.metrics.evaluation import MOST, Numbers, Wishes
 from wgan_jax.run.checkpoint import restore
@@ -52,7 +53,7 @@ def evaluate(
 def main() -> None:
     f = flags.FLAGS
     if f.download:
-        print(f"{weights.download()}: the weights of the Inception network")
+        say(f"{weights.download()}: the weights of the Inception network")
     if f.workdir:
         wishes = _wishes() if f.metrics else None
         result = evaluate(f.workdir, step=f.step, ema=f.ema, seed=f.seed, wishes=wishes)

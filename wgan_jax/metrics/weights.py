@@ -71,20 +71,21 @@ def find() -> Path:
     path = cache() / INCEPTION.name
     if not path.exists():
         raise UserError(
-            f"no file of Inception's weights: --download fetches {INCEPTION.url} ({INCEPTION.size:,} bytes, sha256 "
-            f"{INCEPTION.sha256}, Apache-2.0) to {path}; or fetch it yourself, and let {VARIABLE} name the file"
+            f"no file of Inception's weights: python -m wgan_jax.evaluate --download fetches {INCEPTION.url} "
+            f"({INCEPTION.size:,} bytes, sha256 {INCEPTION.sha256}, Apache-2.0) to {path}; or fetch it yourself, and "
+            f"let {VARIABLE} name the file"
         )
     return path
 
 
 def download() -> Path:
-    """Fetches Inception's weights into `cache()`, unless they are there, and returns the file.
+    """Fetches Inception's weights into `cache()`, unless they are there and whole, and returns the file.
 
     Raises:
       UserError: if the file cannot be fetched or written, or is not the published one.
     """
     path = cache() / INCEPTION.name
-    if path.exists():
+    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == INCEPTION.sha256:
         return path
     try:
         with urllib.request.urlopen(INCEPTION.url, timeout=PATIENCE) as answer:
@@ -161,7 +162,10 @@ def read(path: Path, sha256: str | None) -> Weights:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}; give a file of weights") from error
     digest = hashlib.sha256(content).hexdigest()
     if sha256 and digest != sha256.lower():
-        raise UserError(f"{path}: another file than expected: its sha256 is {digest}, not {sha256}")
+        raise UserError(
+            f"{path}: another file than expected: its sha256 is {digest}, not {sha256}; give that one, or "
+            f"other weights as a {SAFETENSORS} file"
+        )
     try:
         tensors = _safetensors(content) if path.suffix == SAFETENSORS else torch_file.read(content)
     except ValueError as error:
