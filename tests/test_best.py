@@ -64,9 +64,9 @@ def test_a_better_value_has_the_lower_score(metric, better, worse):
 
 
 def test_a_config_names_metrics_that_exist():
-    with pytest.raises(UserError, match=r"config.report.metrics = 'fd_lite': no such metric; did you mean fd_lite0"):
+    with pytest.raises(UserError, match=r"config.report.metrics: there is no metric 'fd_lite'; did you mean fd_lite0"):
         check_rows(EVALUATORS, tiny_config(report__metrics=("fd_lite",)))
-    with pytest.raises(UserError, match=r"config.report.metrics = 'all': no such metric; known: fid, .*accuracy$"):
+    with pytest.raises(UserError, match=r"config.report.metrics: there is no metric 'all'; known: fid, .*accuracy$"):
         check_rows(EVALUATORS, tiny_config(report__metrics=("all",)))
     with pytest.raises(UserError, match=r"config.report.metrics = \(1,\): must be names of metrics"):
         check(tiny_config(report__metrics=(1,)))

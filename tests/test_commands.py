@@ -144,7 +144,10 @@ def test_evaluate_prints_metrics_with_their_floors(digits_run, tmp_path, monkeyp
     assert any(line.split()[:2] == ["nearest_neighbour_accuracy", f"{entry['value']:.4f}"] for line in lines)
     monkeypatch.setattr("wgan_jax.metrics.evaluation.evaluate", lambda *args, **kwargs: pytest.fail("too late"))
     done = run_here(command("evaluate", *args[:1], "--metrics=msssim"))
-    assert (done.returncode, done.stderr) == (2, "error: --metrics = 'msssim': no such metric; did you mean ms_ssim?\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --metrics: there is no metric 'msssim'; did you mean ms_ssim?\n",
+    )
 
     monkeypatch.setattr("wgan_jax.metrics.weights.download", lambda: tmp_path / "w.pth")
     rng = np.random.default_rng(0)

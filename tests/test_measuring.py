@@ -220,11 +220,11 @@ def metrics_inputs():
     [
         (
             lambda: choosing.check_names(["fd_lite"], "--metrics"),
-            "--metrics = 'fd_lite': no such metric; did you mean fd_lite0",
+            "--metrics: there is no metric 'fd_lite'; did you mean fd_lite0",
         ),
         (
             lambda: choosing.rows(["sliced_wasserstein"], (8, 8, 1), 100, "--metrics"),
-            "--metrics = 'sliced_wasserstein': images of 8×8 pixels, and its smallest level has 16; leave it out",
+            "--metrics: sliced_wasserstein has no value: images of 8×8 pixels, and its smallest level has 16",
         ),
         (
             lambda: choosing.rows(["precision_recall"], (8, 8, 1), 3, "--metrics"),
@@ -245,7 +245,7 @@ def metrics_inputs():
         ),
         (
             lambda: evaluate_images(ArraySource(images(20, 1)), ArraySource(images(20, 1)), Wishes(metrics=("afd",))),
-            "--metrics = 'afd': it needs --cascade=FILE.xml",
+            "--metrics: afd has no value: it needs --cascade=FILE.xml",
         ),
     ],
 )

@@ -28,19 +28,21 @@ from wgan_jax import UserError, cli, data
 from wgan_jax.config import check, default
 from wgan_jax.config.settings import flatten
 from wgan_jax.cost import slices, suite
-from wgan_jax.data import batches
+from wgan_jax.data import ArraySource, batches
 from wgan_jax.data import tfds as of_tfds
 from wgan_jax.devices import hosts, mesh
 from wgan_jax.experiments import harness
 from wgan_jax.method.schedule import CriticSchedule
-from wgan_jax.metrics import weights
+from wgan_jax.metrics import choosing, evaluation, faces, weights
+from wgan_jax.metrics.evaluators import EVALUATORS
 from wgan_jax.report import media
 from wgan_jax.run import checkpoint, identity, loop
+from wgan_jax.run.best import check_best
 from wgan_jax.run.resume import Options
 from wgan_jax.run.training import train
 from wgan_jax.run.workdir import claimed
 
-from .commands import ROOT
+from .commands import ROOT, command, run_here
 from .conftest import tiny_config
 from .runs import DIGITS, begin, go_on
 
@@ -235,8 +237,8 @@ SETTINGS = {
         {"generator__norm": "none"},
     ),
     "must be divisible by config.microbatches": ({"microbatches": 3}, {"batch_size": 6}, {"batch_size": 9}),
-    "no such metric": ({"report__best": "held_out"}, {"report__best": "held_out_estimate"}),
-    "is known at reports only": (
+    "config.report.best = {}: no such metric": ({"report__best": "held_out"}, {"report__best": "held_out_estimate"}),
+    "is known every {} iterations only": (
         {"report__best": "held_out_estimate", "report__checkpoint_every": 6},
         {"report__checkpoint_every": 4},
     ),
@@ -249,15 +251,21 @@ SETTINGS = {
 """The mistake, and the remedies that its message names."""
 
 
+def accepted(config):
+    """Checks a config as a run does."""
+    check_best(config, EVALUATORS)
+    wgan_jax.build(config)
+
+
 @pytest.mark.parametrize("says", SETTINGS)
 def test_a_setting_that_a_message_names_works(says):
     wrong, *remedies = SETTINGS[says]
-    message = told(wgan_jax.build, settings(wrong))
+    message = told(accepted, settings(wrong))
     assert matches(template_of(says), message), message
     for remedy in remedies:
         if not matches("config.{} = {}: must be {}", message) and "must be finite" not in message:
             assert str(next(iter(remedy.values()))).rstrip("x").removesuffix("swissroll") in message, message
-        wgan_jax.build(settings(wrong | remedy))
+        accepted(settings(wrong | remedy))
 
 
 def settings(changes):
@@ -978,6 +986,66 @@ def _(tmp_path, monkeypatch, _):
     assert read(r"--download fetches (\S+)", message) == published.as_uri()
     weights.download()  # what the flag does
     assert str(weights.find()) == read(r"Apache-2\.0\) to ([^;]+);", message)
+    return message
+
+
+@case("{}: there is no metric {}; {}")
+def _(*_):
+    message = told(choosing.check_names, ["fd_lite"], "--metrics")
+    choosing.check_names([read(r"did you mean (\w+)\?", message)], "--metrics")
+    return message
+
+
+def image_set(num, side=16):
+    return ArraySource(np.zeros((num, side, side, 1), np.uint8))
+
+
+@case("--num={}: there are {} images")
+def _(*_):
+    wishes = evaluation.Wishes(metrics=("ms_ssim",), num=30)
+    message = told(evaluation.evaluate_images, image_set(20), image_set(20), wishes)
+    num = int(read(r"there are (\d+) images", message))
+    evaluation.evaluate_images(image_set(20), image_set(20), dataclasses.replace(wishes, num=num))
+    return message
+
+
+@case("--reference_num={}: there are {} images")
+def _(*_):
+    wishes = evaluation.Wishes(metrics=("ms_ssim",), reference_num=30)
+    message = told(evaluation.evaluate_images, image_set(20), image_set(20), wishes)
+    num = int(read(r"there are (\d+) images", message))
+    evaluation.evaluate_images(image_set(20), image_set(20), dataclasses.replace(wishes, reference_num=num))
+    return message
+
+
+@case("--images and --reference must have one size")
+def _(*_):
+    wishes = evaluation.Wishes(metrics=("ms_ssim",))
+    message = told(evaluation.evaluate_images, image_set(20), image_set(20, 8), wishes)
+    evaluation.evaluate_images(image_set(20), image_set(20, 16), wishes)
+    return message
+
+
+@case("nothing to measure: give --workdir=FOLDER")
+def _(tmp_path, *_):
+    begin(tmp_path / "run", 4)
+    np.savez(tmp_path / "a.npz", image=np.zeros((20, 16, 16, 1), np.uint8))
+    message = run_here(command("evaluate")).stderr.strip().removeprefix("error: ")
+    workdir, images, reference = read(r"--(\w+)=FOLDER, or --(\w+)=PATH and --(\w+)=PATH", message)
+    here, there = f"--{workdir}={tmp_path / 'run'}", [f"--{name}={tmp_path / 'a.npz'}" for name in (images, reference)]
+    for given in ([here], [*there, "--metrics=ms_ssim"]):
+        assert run_here(command("evaluate", *given)).returncode == 0
+    return message
+
+
+@case("leave --cascade out")
+def _(*_):
+    import cv2
+
+    cascade = faces.load_cascade(f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml")
+    message = told(faces.has_face, np.zeros((2, 16, 16, 1), np.uint8), cascade)
+    wishes = evaluation.Wishes(metrics=("ms_ssim",))
+    evaluation.evaluate_images(image_set(20), image_set(20), wishes)  # without a cascade
     return message
 
 

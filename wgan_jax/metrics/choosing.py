@@ -69,7 +69,7 @@ def check_names(names: Iterable[str], asked: str, known: Collection[str] = METRI
     """
     for name in names:
         if name not in known:
-            raise UserError(f"{asked} = {name!r}: no such metric; {nearest(name, list(known))}")
+            raise UserError(f"{asked}: there is no metric {name!r}; {nearest(name, list(known))}")
 
 
 def rows(
@@ -99,7 +99,7 @@ def rows(
     for name in names:
         if reason := table[name].refuses(shape, num):
             if skip is None:
-                raise UserError(f"{asked} = {name!r}: {reason}; leave it out")
+                raise UserError(f"{asked}: {name} has no value: {reason}; leave it out")
             skip(f"{name} is left out: {reason}")
         else:
             found[name] = table[name]
