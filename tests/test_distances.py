@@ -3,11 +3,13 @@
 import importlib.util
 import itertools
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from scipy.spatial.distance import cdist
 
 from wgan_jax.metrics import (
     density_coverage,
@@ -284,6 +286,25 @@ def test_nearest_neighbours_of_distant_distributions_tell_them_apart(rng):
 def test_copies_are_worse_than_chance(rng):
     a = rng.normal(size=(50, 4))
     assert nearest_neighbour_accuracy(a + 1e-6, a) == 0.0
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_nearest_neighbours_by_definition_in_blocks(rng):
+    """Of bytes, whose equal distances are common: of those the first counts."""
+    samples, real = rng.integers(4, size=(2, 30, 2, 2, 1), dtype=np.uint8)
+    points = np.concatenate([samples, real]).reshape(60, -1).astype(float)
+    distance = cdist(points, points) + np.diag(np.full(60, np.inf))
+    expected = np.mean((distance.argmin(axis=1) >= 30) == (np.arange(60) >= 30))
+    assert nearest_neighbour_accuracy(samples, real) == expected
+
+
+def test_nearest_neighbours_take_no_matrix_of_all_distances(rng):
+    samples, real = rng.integers(256, size=(2, 4_000, 1, 2, 1), dtype=np.uint8)
+    tracemalloc.start()
+    nearest_neighbour_accuracy(samples, real)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000**2 * 8 / 2
 
 
 def test_both_sets_must_be_as_large():

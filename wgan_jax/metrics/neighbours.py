@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 BLOCK = 2_048
 """Number of examples of each set whose distances are in memory at a time."""
@@ -90,11 +89,17 @@ def nearest_neighbour_accuracy(samples: np.ndarray, real: np.ndarray) -> float:
     """
     if len(samples) != len(real):
         raise ValueError(f"{len(samples)} samples and {len(real)} real examples: take as many of each")
-    points = np.concatenate([samples, real]).reshape(2 * len(real), -1).astype(np.float64)
-    distance = cdist(points, points)
-    np.fill_diagonal(distance, np.inf)
+    points = np.concatenate([samples, real]).reshape(2 * len(real), -1)
+    nearest, least = np.zeros(len(points), int), np.full(len(points), np.inf)
+    for i, j, distance in _blocks(points, points):
+        if i == j:
+            np.fill_diagonal(distance, np.inf)
+        found = distance.argmin(axis=1)
+        closest = distance.min(axis=1)
+        nearest[i] = np.where(closest < least[i], j.start + found, nearest[i])
+        least[i] = np.minimum(closest, least[i])
     is_real = np.arange(len(points)) >= len(samples)
-    return float(np.mean(is_real[distance.argmin(axis=1)] == is_real))
+    return float(np.mean(is_real[nearest] == is_real))
 
 
 def _centred(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,12 +126,12 @@ def _blocks(x: np.ndarray, y: np.ndarray, scale: float = 1) -> Iterator[tuple[sl
 
     A scale of 1 ∓ `ROUNDING` lets a comparison with a radius take equal distances for equal, however they are rounded.
     """
-    x_norm, y_norm = (scale * np.einsum("nd,nd->n", points, points) for points in (x, y))
+    x_norm, y_norm = (scale * np.einsum("nd,nd->n", points, points, dtype=np.float64) for points in (x, y))
     for start in range(0, len(x), BLOCK):
         i = slice(start, start + BLOCK)
         for first in range(0, len(y), BLOCK):
             j = slice(first, first + BLOCK)
-            distance = x[i] @ y[j].T
+            distance = np.asarray(x[i], np.float64) @ np.asarray(y[j], np.float64).T
             distance *= -2
             distance += x_norm[i, None]
             distance += y_norm[j]
