@@ -202,6 +202,19 @@ def test_two_sets_of_images_without_a_run():
     assert evaluate_images(others, others, wishes)["nearest_neighbour_accuracy"]["value"] < 0.1  # copies
 
 
+@pytest.mark.parametrize(("num", "reference_num"), [(20, 12), (12, 20)])
+def test_a_metric_of_equal_numbers_says_how_many_it_took(num, reference_num):
+    table = {name: METRICS[name] for name in ("nearest_neighbour_accuracy", "ms_ssim")}
+    given = ArraySource(images(20, 2)), ArraySource(images(40, 1))
+    found = evaluate_images(*given, Wishes(table=table, num=num, reference_num=reference_num))
+    equal = evaluate_images(*given, Wishes(table=table, num=12, reference_num=12))
+    assert [found["ms_ssim"][name] for name in ("num", "reference_num")] == [num, reference_num]
+    entry = found["nearest_neighbour_accuracy"]
+    assert (entry["num"], entry["reference_num"]) == (12, 12)
+    assert entry["value"] == equal["nearest_neighbour_accuracy"]["value"]
+    assert "floor_num" not in entry
+
+
 def test_grey_is_three_equal_channels(numbers):
     """In the input of every network, so that a grey set and its RGB copy have the same features."""
     grey = images(4, 3, (16, 16, 1))

@@ -114,6 +114,9 @@ class Measurer:
     def numbers(self, name: str, reference: Any, images: Any) -> dict[str, float]:
         """Returns the numbers of a row by their names, from what `keep` has kept of two sets."""
         row = self.metrics[name]
+        if row.equal:
+            num = min(len(reference), len(images))
+            reference, images = reference[:num], images[:num]
         return dict(zip(row.numbers, map(float, row.compare(reference, images)), strict=True))
 
 
@@ -136,16 +139,17 @@ def score(measurer: Measurer, reference: Images, images: Images, unseen: Images 
     floors = measurer.keep(unseen, [both], "floor")[both] if unseen else {}
     result: dict[str, dict[str, Any]] = {}
     for name, row in measurer.metrics.items():
+        num, reference_num = (min(images.num, reference.num),) * 2 if row.equal else (images.num, reference.num)
         values = measurer.numbers(name, real[name], found[images.num][name])
         floor = measurer.numbers(name, real[name], floors[name]) if unseen else {}
-        less = measurer.numbers(name, real[name], found[both][name]) if both < images.num else {}
+        less = measurer.numbers(name, real[name], found[both][name]) if both < num else {}
         network = measurer.networks.get(row.network)
         smallest = min(reference.num, both)
         for number, value in values.items():
-            entry: dict[str, Any] = {"value": value, "floor": floor.get(number), "num": images.num}
+            entry: dict[str, Any] = {"value": value, "floor": floor.get(number), "num": num}
             if less:
                 entry |= {"floor_num": both, "value_at_floor_num": less[number]}
-            entry |= {"reference_num": reference.num, "features": network.name if network else PIXELS}
+            entry |= {"reference_num": reference_num, "features": network.name if network else PIXELS}
             entry["better"] = row.better
             if network and (note := row.note(smallest, network.dim)):
                 entry["note"] = note

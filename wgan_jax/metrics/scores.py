@@ -43,6 +43,8 @@ class Metric(NamedTuple):
     """`lower`, `higher`, or the value that is best."""
     refuses: Callable[[Shape, int], str] = lambda shape, num: ""
     """`(shape of an image, number of images in the smaller set) -> why there is no such number`, or ""."""
+    equal: bool = False
+    """Whether it compares as many images as the smaller set has: the first ones of the larger set."""
     note: Callable[[int, int], str] = lambda num, dim: ""
     """`(number of images in the smaller set, number of features) -> what to know of the number`, or ""."""
 
@@ -66,14 +68,16 @@ def _similarity(reference: np.ndarray, images: np.ndarray) -> tuple[float]:
     return (similarity.diversity(images, min(10_000, len(images) // 2), seed=0),)
 
 
-def _as_many(compare: Callable[[np.ndarray, np.ndarray], Any]) -> Callable[[np.ndarray, np.ndarray], tuple[float]]:
-    """Returns a comparison of as many images as the smaller set has."""
+def _mind(reference: np.ndarray, images: np.ndarray) -> tuple[float]:
+    return (mind(reference, images),)
 
-    def compared(reference: np.ndarray, images: np.ndarray) -> tuple[float]:
-        num = min(len(reference), len(images))
-        return (float(compare(reference[:num], images[:num])),)
 
-    return compared
+def _sliced_wasserstein(reference: np.ndarray, images: np.ndarray) -> tuple[float]:
+    return (pyramids.sliced_wasserstein(reference, images).value,)
+
+
+def _nearest_neighbours(reference: np.ndarray, images: np.ndarray) -> tuple[float]:
+    return (neighbours.nearest_neighbour_accuracy(images, reference),)
 
 
 def _at_least(least: int) -> Callable[[Shape, int], str]:
@@ -111,7 +115,7 @@ def _of_features(network: str, suffix: str, frechet_name: str, kernel_name: str)
         f"density_coverage{suffix}": features(
             neighbours.density_coverage, (density, coverage), "higher", refuses=_at_least(6)
         ),
-        mind_name: features(_as_many(mind), (mind_name,)),
+        mind_name: features(_mind, (mind_name,), equal=True),
     }
 
 
@@ -125,19 +129,21 @@ METRICS: dict[str, Metric] = {
         PIXELS,
         IMAGES,
         Rows,
-        _as_many(lambda reference, images: pyramids.sliced_wasserstein(reference, images).value),
+        _sliced_wasserstein,
         ("sliced_wasserstein",),
         refuses=_no_pyramid,
+        equal=True,
     ),
     "ms_ssim": Metric(PIXELS, IMAGES, Rows, _similarity, ("ms_ssim",), refuses=_at_least(4)),
     "nearest_neighbour_accuracy": Metric(
         PIXELS,
         IMAGES,
         Rows,
-        _as_many(lambda reference, images: neighbours.nearest_neighbour_accuracy(images, reference)),
+        _nearest_neighbours,
         ("nearest_neighbour_accuracy",),
         "0.5",
         _at_least(2),
+        equal=True,
     ),
 }
 """Every metric by its name. Those of the Inception network have the field's names; others name their network."""
