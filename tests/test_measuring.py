@@ -191,7 +191,7 @@ def test_memory_does_not_grow_with_the_count_for_moments_and_scores():
         assert (kept[0] == kept[1]) == (row.kept is not Rows), name
 
 
-def test_two_sets_of_images_without_a_run():
+def test_two_sets_of_images_without_a_run(capsys):
     """Halves of a large reference give the floor; a set against itself is at distance 0."""
     wishes = Wishes(metrics=("nearest_neighbour_accuracy", "ms_ssim"))
     reference, others = ArraySource(images(60, 1)), ArraySource(images(20, 2))
@@ -199,6 +199,9 @@ def test_two_sets_of_images_without_a_run():
     assert found["nearest_neighbour_accuracy"]["num"] == found["nearest_neighbour_accuracy"]["reference_num"] == 20
     assert 0.2 < found["nearest_neighbour_accuracy"]["floor"] < 0.8
     assert evaluate_images(others, ArraySource(images(30, 1)), wishes)["ms_ssim"]["floor"] is None
+    assert (
+        "no floor: it is of 20 images of --reference beside its first 20, and there are 30" in capsys.readouterr().err
+    )
     assert evaluate_images(others, others, wishes)["nearest_neighbour_accuracy"]["value"] < 0.1  # copies
 
 
@@ -220,6 +223,14 @@ def test_grey_is_three_equal_channels(numbers):
     grey = images(4, 3, (16, 16, 1))
     for name, path in metrics_inputs().items():
         assert np.array_equal(np.asarray(path(grey)), np.asarray(path(np.repeat(grey, 3, axis=-1)))), name
+
+
+def test_a_grey_set_beside_an_rgb_one():
+    grey, rgb = (ArraySource(np.repeat(images(20, 3), channels, axis=-1)) for channels in (1, 3))
+    real = ArraySource(images(40, 4, (8, 8, 3)))
+    wishes = Wishes(metrics=("nearest_neighbour_accuracy", "ms_ssim"))
+    assert evaluate_images(grey, real, wishes) == evaluate_images(rgb, real, wishes)
+    assert evaluate_images(real, grey, wishes) == evaluate_images(real, rgb, wishes)
 
 
 def metrics_inputs():
@@ -246,7 +257,7 @@ def metrics_inputs():
         (lambda: choosing.rows(["fid"], (2,), 100, "--metrics"), "metrics compare images"),
         (
             lambda: evaluate_images(ArraySource(images(20, 1)), ArraySource(images(20, 1, (16, 16, 1))), Wishes()),
-            "images of 8×8×1 and 16×16×1: --images and --reference must have one size",
+            "images of 8×8 and 16×16: --images and --reference must have one size",
         ),
         (
             lambda: evaluate_images(ArraySource(images(20, 1)), ArraySource(images(20, 1)), Wishes(num=50)),

@@ -1026,15 +1026,18 @@ def _(*_):
     return message
 
 
-@case("nothing to measure: give --workdir=FOLDER")
-def _(tmp_path, *_):
+@case("what to measure: give either --workdir=FOLDER")
+def _(tmp_path, monkeypatch, _):
     begin(tmp_path / "run", 4)
     np.savez(tmp_path / "a.npz", image=np.zeros((20, 16, 16, 1), np.uint8))
     message = run_here(command("evaluate")).stderr.strip().removeprefix("error: ")
-    workdir, images, reference = read(r"--(\w+)=FOLDER, or --(\w+)=PATH and --(\w+)=PATH", message)
+    workdir, images, reference = read(r"--(\w+)=FOLDER, or both --(\w+)=PATH and --(\w+)=PATH", message)
     here, there = f"--{workdir}={tmp_path / 'run'}", [f"--{name}={tmp_path / 'a.npz'}" for name in (images, reference)]
     for given in ([here], [*there, "--metrics=ms_ssim"]):
         assert run_here(command("evaluate", *given)).returncode == 0
+    for given in ([here, there[1]], there[:1], ["--download", there[1]]):
+        monkeypatch.setattr(weights, "download", lambda: tmp_path)
+        assert message in run_here(command("evaluate", *given)).stderr
     return message
 
 

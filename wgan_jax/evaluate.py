@@ -54,15 +54,16 @@ def main() -> None:
     f = flags.FLAGS
     if f.download:
         say(f"{weights.download()}: the weights of the Inception network")
-    if f.workdir:
+    given = [flag for flag in ("workdir", "images", "reference") if f[flag].value]
+    if given == ["workdir"]:
         wishes = _wishes() if f.metrics else None
         result = evaluate(f.workdir, step=f.step, ema=f.ema, seed=f.seed, wishes=wishes)
-    elif f.images and f.reference:
+    elif given == ["images", "reference"]:
         result = {"metrics": evaluation.evaluate_files(str(f.images), str(f.reference), _wishes())}
-    elif f.download:
+    elif f.download and not given:
         return
     else:
-        cli.fail("nothing to measure: give --workdir=FOLDER, or --images=PATH and --reference=PATH")
+        cli.fail("what to measure: give either --workdir=FOLDER, or both --images=PATH and --reference=PATH")
     print(json.dumps(result) if f.json else _text(result))
 
 

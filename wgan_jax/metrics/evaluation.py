@@ -1,6 +1,7 @@
 """Measures a state's samples, or any images, against real ones."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -133,31 +134,38 @@ def evaluate_files(images: str, reference: str, wishes: Wishes) -> Numbers:
 def evaluate_images(images: Source, reference: Source, wishes: Wishes) -> Numbers:
     """Returns the wished metrics of some images against others, which are taken for real.
 
-    The floor compares two halves of the reference, if it has twice as many images as are measured.
+    The floor is of images of the reference that are left over; a line says so if there are too few.
 
     Args:
       images: what is measured.
-      reference: images of the same shape.
+      reference: images of the same size. If one of the two sets is grey, it is taken as RGB.
       wishes: what is measured of them.
 
     Raises:
-      UserError: if the shapes differ, or a metric or a network is not there or does not suit.
+      UserError: if the sizes differ, or a metric or a network is not there or does not suit.
     """
     devices = Parallel(tuple(jax.devices()))
-    if images.image_shape != reference.image_shape:
-        shapes = " and ".join("×".join(map(str, source.image_shape)) for source in (images, reference))
-        raise UserError(f"images of {shapes}: --images and --reference must have one size and number of channels")
+    if images.image_shape[:2] != reference.image_shape[:2]:
+        sizes = " and ".join("×".join(map(str, source.image_shape[:2])) for source in (images, reference))
+        raise UserError(f"images of {sizes}: --images and --reference must have one size")
+    channels = max(images.image_shape[2], reference.image_shape[2])  # grey becomes RGB beside RGB
+    take = functools.partial(sets.real, devices=devices, channels=channels)
     num = min(wishes.num or MOST, len(images))
     if wishes.num > len(images):
         raise UserError(f"--num={wishes.num}: there are {len(images)} images; ask for as many at most")
     order = fixed_subset(reference, len(reference))
     reference_num = _reference_num(wishes, num, len(reference))
     real, others = order[:reference_num], order[reference_num : reference_num + num]
-    unseen = sets.real(reference, others, devices) if len(others) == num else None
-    measurer = wishes.measurer(images.image_shape, min(num, len(real)), devices)
+    unseen = take(reference, others) if len(others) == num else None
+    if unseen is None:
+        say(
+            f"no floor: it is of {num} images of --reference beside its first {len(real)}, and there are "
+            f"{len(reference)} in all; ask for fewer with --num or --reference_num"
+        )
+    measurer = wishes.measurer((*images.image_shape[:2], channels), min(num, len(real)), devices)
     # These are not kept: they are other images as soon as a model has drawn new ones under the same names.
-    measured = sets.real(images, fixed_subset(images, num), devices)._replace(identity="")
-    return score(measurer, sets.real(reference, real, devices), measured, unseen)
+    measured = take(images, fixed_subset(images, num))._replace(identity="")
+    return score(measurer, take(reference, real), measured, unseen)
 
 
 def _reference_num(wishes: Wishes, num: int, there: int) -> int:

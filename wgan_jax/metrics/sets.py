@@ -34,17 +34,20 @@ class Images(NamedTuple):
     """Digest of the set, by which its statistics may be kept; "" if they are of no further use."""
 
 
-def real(source: Source, index: np.ndarray, devices: Parallel) -> Images:
-    """Returns the examples of a source at `index [N]`, in that order, as bytes."""
+def real(source: Source, index: np.ndarray, devices: Parallel, *, channels: int = 0) -> Images:
+    """Returns the examples of a source at `index [N]`, in that order, as bytes.
+
+    Grey images become as many equal `channels`; 0 leaves them as they are.
+    """
+    shape = (*source.image_shape[:-1], channels or source.image_shape[-1])
 
     def read(rows: np.ndarray) -> jax.Array:
         own = np.split(index[rows], hosts.count())[jax.process_index()]
         images = source.read(own)["image"]
         images = images if images.dtype == np.uint8 else to_uint8(images)
-        return devices.place({"image": images}, axis=0)["image"]
+        return devices.place({"image": np.broadcast_to(images, (len(images), *shape))}, axis=0)["image"]
 
-    identity = sha256([source.digest, index.astype(np.int64), repr(source.image_shape)])
-    return Images(len(index), source.image_shape, read, identity)
+    return Images(len(index), shape, read, sha256([source.digest, index.astype(np.int64), repr(shape)]))
 
 
 def samples(
