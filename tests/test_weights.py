@@ -178,6 +178,9 @@ HOSTILE = {
     ),
     "no dictionary": (op([1, 2]), "it holds more than a dictionary of tensors"),
     "a dictionary of numbers": (op({"x": 1}), "it holds more than a dictionary of tensors"),
+    "a name of many names": (b"}" + op(("x",)) + tensor() + b"s", "it holds more than a dictionary of tensors"),
+    "a key of many keys": (state_dict(x=tensor(storage(key=("0",)))), "a storage of an unknown form"),
+    "tuples in tuples": (b"})" + 10**6 * b"\x85" + b"K\x01s", "it holds more than the tensors of a network"),
     "a place in memory": (b"}r\xff\xff\xff\xff", "its pickle is broken"),
 }
 

@@ -28,6 +28,8 @@ DTYPES = {
     "torch.ByteStorage": "u1",
     "torch.BoolStorage": "?",
 }
+MOST_TUPLES = 50_000
+"""Number of tuples in a file, of which a tensor has four."""
 
 
 class Storage(NamedTuple):
@@ -85,7 +87,7 @@ def read(data: bytes) -> dict[str, np.ndarray]:
             names, numbers = _old(data)
         else:
             raise ValueError("it is no file of torch.save")
-        return {str(name): _array(tensor, numbers[tensor.storage]) for name, tensor in names.items()}
+        return {name: _array(tensor, numbers[tensor.storage]) for name, tensor in names.items()}
     except Exception as error:  # what a broken pickle or archive raises has no common type
         says = isinstance(error, ValueError | pickle.UnpicklingError | zipfile.BadZipFile)
         raise ValueError(f"not a readable file of PyTorch: {str(error) if says else 'it is broken'}") from error
@@ -102,18 +104,22 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Storage:
         kind, dtype, key, _, size, *view = pid
         is_known = (kind, *view) in {("storage",), ("storage", None)} and dtype in DTYPES.values()
-        if not is_known or type(size) is not int:
+        if not is_known or type(size) is not int or type(key) is not str:
             raise ValueError("it holds a storage of an unknown form")
-        return Storage(str(key), dtype, size)
+        return Storage(key, dtype, size)
 
 
 def _unpickled(file: io.BytesIO) -> Any:
     """Returns the next object of a file."""
-    start, most = file.tell(), len(file.getbuffer())
+    start, most, tuples = file.tell(), len(file.getbuffer()), 0
     for opcode, argument, _ in pickletools.genops(file):
         # The unpickler makes its list of objects as long as the largest index says.
         if "PUT" in opcode.name and int(argument or 0) > most:
             raise ValueError("its pickle is broken")
+        # Python takes a place on its stack for each tuple in a tuple that is the key of a dictionary.
+        tuples += "TUPLE" in opcode.name
+        if tuples > MOST_TUPLES:
+            raise ValueError("it holds more than the tensors of a network")
     file.seek(start)
     return _Unpickler(file).load()
 
@@ -157,7 +163,7 @@ def _old(data: bytes) -> tuple[dict[str, Tensor], dict[Storage, np.ndarray]]:
 
 
 def _checked(found: Any) -> dict[str, Tensor]:
-    if not isinstance(found, dict) or not all(isinstance(x, Tensor) for x in found.values()):
+    if not isinstance(found, dict) or not all(type(k) is str and isinstance(x, Tensor) for k, x in found.items()):
         raise ValueError("it holds more than a dictionary of tensors")
     return found
 
