@@ -68,5 +68,6 @@ def test_a_config_names_metrics_that_exist():
         check_rows(EVALUATORS, tiny_config(report__metrics=("fd_lite",)))
     with pytest.raises(UserError, match=r"config.report.metrics: there is no metric 'all'; known: fid, .*accuracy$"):
         check_rows(EVALUATORS, tiny_config(report__metrics=("all",)))
-    with pytest.raises(UserError, match=r"config.report.metrics = \(1,\): must be names of metrics"):
-        check(tiny_config(report__metrics=(1,)))
+    for wrong in ((1,), ("ms_ssim,fd_lite0",)):
+        with pytest.raises(UserError, match=r'must be names of metrics, such as \("ms_ssim", "fd_lite0"\)$'):
+            check(tiny_config(report__metrics=wrong))

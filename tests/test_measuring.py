@@ -147,12 +147,26 @@ def test_statistics_of_real_images_are_kept_and_those_of_samples_are_not(tmp_pat
         assert entry == numbers[name]
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a file of arrays"])
+def without_end(content):
+    return content[: len(content) // 2]
+
+
+def of_an_unknown_method(content):
+    place = content.index(b"PK\x01\x02") + 10
+    return content[:place] + b"\x63" + content[place + 1 :]
+
+
+def encrypted(content):
+    place = content.index(b"PK\x01\x02") + 8
+    return content[:place] + b"\x01" + content[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", without_end, of_an_unknown_method, encrypted])
 def test_damaged_statistics_are_made_anew(tmp_path, numbers, damage):
     files = StatisticsFiles(tmp_path)
     on(ONE, files)
     for path in tmp_path.glob("*.npz"):
-        path.write_bytes(damage)
+        path.write_bytes(damage(path.read_bytes()))
     assert on(ONE, files) == numbers
     assert all(np.load(path) for path in tmp_path.glob("*.npz"))
 

@@ -8,7 +8,7 @@ Of a run it always prints the critic's estimates on training and on held-out exa
 1-nearest-neighbour classifier between samples and held-out examples; for digits, how many samples a support-vector
 machine puts into each class; and, for a class-conditional run, how often that machine agrees with the class that was
 asked for, beside how often it is right on held-out examples. --metrics adds the field's metrics, each with its floor:
-the same number of held-out images in the place of the samples. `docs/guides/metrics.md` explains each of them.
+held-out images in the place of the samples. `docs/guides/metrics.md` explains each of them.
 """
 
 import json
@@ -23,7 +23,9 @@ from tqdm import tqdm
 from wgan_jax import cli
 from wgan_jax.errors import say
 from wgan_jax.metrics import evaluation, resizing, weights
+from wgan_jax.metrics.choosing import FACES
 from wgan_jax.metrics.evaluation import MOST, Numbers, Wishes
+from wgan_jax.metrics.scores import METRICS
 from wgan_jax.run.checkpoint import restore
 from wgan_jax.run.statistics import StatisticsFiles
 from wgan_jax.run.workdir import read_config
@@ -120,16 +122,25 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "Seed of the latents of the samples.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_bool("ema", True, "Measure the generator's average, not the generator itself.")
     flags.DEFINE_bool("json", False, "Print one JSON object instead of a table.")
-    flags.DEFINE_list("metrics", [], "Metrics, joined by commas, or all.")
+    flags.DEFINE_list("metrics", [], f"Metrics, joined by commas, or all: {', '.join((*METRICS, FACES))}.")
     flags.DEFINE_integer(
-        "num", 0, f"How many images are measured; 0 for as many as are held out, at most {MOST}.", lower_bound=0
+        "num",
+        0,
+        f"How many images are measured; 0 for as many as are held out, or are in --images, at most {MOST}.",
+        lower_bound=0,
     )
-    flags.DEFINE_string("reference_num", "0", "How many training images they are compared with: 0 for --num, or all.")
+    flags.DEFINE_string(
+        "reference_num",
+        "0",
+        "How many images, of training or of --reference, they are compared with: 0 for --num, or all.",
+    )
     flags.register_validator("reference_num", _number_or_all, "--reference_num must be a number of images, or all")
     cli.define_path("images", None, "Images to measure without a run: a folder, or an .npz file.")
     cli.define_path("reference", None, "Real images to compare --images with: a folder, or an .npz file.")
-    cli.define_path("weights", None, "File of the Inception network's weights, for fid and others.")
-    flags.DEFINE_bool("download", False, "Fetch these weights into the cache first.")
+    cli.define_path(
+        "weights", None, f"File of the Inception network's weights; else that of {weights.VARIABLE}, or of the cache."
+    )
+    flags.DEFINE_bool("download", False, "Fetch the Inception network's weights into the cache first, once.")
     flags.DEFINE_enum("input", "tf1", list(resizing.INPUTS), "How images are resized for the Inception network.")
     cli.define_path("cascade", None, "Cascade of OpenCV for the metric afd: an .xml file.")
     cli.use_compilation_cache()

@@ -115,7 +115,10 @@ RULES: dict[str, Rule] = {
     "report.samples_every": _between(1, 2**31),
     "report.checkpoint_every": _between(1, 2**31),
     "report.checkpoints": _between(1, 2**31),
-    "report.metrics": Rule(lambda: "names of metrics", lambda value: all(type(name) is str for name in value)),
+    "report.metrics": Rule(
+        lambda: 'names of metrics, such as ("ms_ssim", "fd_lite0")',
+        lambda value: all(type(name) is str and "," not in name for name in value),
+    ),
     "report.metrics_every": _between(1, 2**31),
     "report.metrics_num": _between(16, 2**24),
 }

@@ -30,7 +30,7 @@ class StatisticsFiles(MutableMapping[str, Arrays]):
         try:
             with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
+        except (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile):
             raise KeyError(key) from None
 
     def __setitem__(self, key: str, arrays: Arrays) -> None:
