@@ -45,6 +45,8 @@ def get_config(variant: str = "penalty") -> ConfigDict:
         player.depth = 3
         player.optimizer.learning_rate = 1e-3
         player.optimizer.schedule = "linear"
+    c.report.metrics = ("nearest_neighbour_accuracy",)  # at 1,000 iterations, 2,000, …
+    c.report.metrics_num = 500
     if variant == "clip":
         c.constraint.kind = "clip"
         c.constraint.bound = 0.01

@@ -19,7 +19,7 @@ from wgan_jax.config import default
 
 def get_config(path: str = "pictures") -> ConfigDict:
     c = default()
-    c.steps = 12_000
+    c.steps = 15_000
     c.batch_size = 64
     c.n_critic = 1
     c.data.name = f"folder:{path}"
@@ -27,7 +27,7 @@ def get_config(path: str = "pictures") -> ConfigDict:
     c.data.channels = 3
     for player in (c.generator, c.critic):
         player.network = "dcgan"
-        player.width = 48
+        player.width = 32
         player.kernel_size = 4
         player.optimizer.name = "adam"
         player.optimizer.learning_rate = 1e-3
@@ -37,4 +37,6 @@ def get_config(path: str = "pictures") -> ConfigDict:
     c.report.every = 100
     c.report.samples_every = 1_000
     c.report.checkpoint_every = 500
+    c.report.metrics = ("nearest_neighbour_accuracy",)  # a second of every 1,000 iterations
+    c.report.metrics_num = 500
     return c
