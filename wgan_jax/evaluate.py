@@ -21,7 +21,6 @@ from absl import flags
 from tqdm import tqdm
 
 from wgan_jax import cli
-from wgan_jax.errors import say
 from wgan_jax.metrics import evaluation, resizing, weights
 from wgan_jax.metrics.choosing import FACES
 from wgan_jax.metrics.evaluation import MOST, Numbers, Wishes
@@ -55,7 +54,7 @@ def evaluate(
 def main() -> None:
     f = flags.FLAGS
     if f.download:
-        say(f"{weights.download()}: the weights of the Inception network")
+        print(f"{weights.download()}: the weights of the Inception network", file=sys.stderr)
     given = [flag for flag in ("workdir", "images", "reference") if f[flag].value]
     if given == ["workdir"]:
         wishes = _wishes() if f.metrics else None
