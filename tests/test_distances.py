@@ -288,6 +288,28 @@ def test_copies_are_worse_than_chance(rng):
     assert nearest_neighbour_accuracy(a + 1e-6, a) == 0.0
 
 
+@pytest.mark.parametrize(
+    "measure", [kernel_distance, precision_recall, density_coverage, mind, nearest_neighbour_accuracy]
+)
+def test_what_is_no_pair_of_sets_of_features(measure, rng):
+    x, y = rng.normal(size=(2, 1_000, 3))
+    measure(x, y)
+    for number in (np.nan, np.inf):
+        wrong = y.copy()
+        wrong[7, 1] = number
+        for pair in ((x, wrong), (wrong, x)):
+            with pytest.raises(ValueError, match="a feature is NaN or infinite"):
+                measure(*pair)
+    for other in (y[:, :1], y[:0], y[0]):
+        with pytest.raises(ValueError):  # noqa: PT011  by numpy, too
+            measure(x, other)
+
+
+def test_probabilities_that_are_none():
+    with pytest.raises(ValueError, match="a probability is NaN"):
+        inception_score(np.full((20, 3), np.nan))
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_nearest_neighbours_by_definition_in_blocks(rng):
     """Of bytes, whose equal distances are common: of those the first counts."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wgan_jax.metrics.checks import check_features
+
 BLOCK = 2_048
 """Number of examples of each set whose kernel is in memory at a time."""
 
@@ -38,9 +40,11 @@ def kernel_distance(
       seed: seed of the subsets.
 
     Raises:
-      ValueError: if a set is smaller than a subset, or a subset has fewer than two examples.
+      ValueError: if a set is smaller than a subset, a subset has fewer than two examples, or the sets do not suit each
+        other: see `check_features`.
     """
     x, y = np.asarray(x), np.asarray(y)
+    check_features(x, y)
     if not 2 <= subset_size <= min(len(x), len(y)):
         raise ValueError(f"subset_size = {subset_size}: must be from 2 to {min(len(x), len(y))}, the size of a set")
     generator = np.random.RandomState(seed)
@@ -49,7 +53,7 @@ def kernel_distance(
         return features[generator.choice(len(features), subset_size, replace=False)]
 
     values = [_unbiased(draw(x), draw(y)) for _ in range(subsets)]
-    return KernelDistance(float(np.mean(values)), float(np.std(values)), _unbiased(x, y))
+    return KernelDistance(float(np.mean(values)), float(np.std(values)), float(_unbiased(x, y)))
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray) -> float:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wgan_jax.metrics.checks import check_features
+
 BLOCK = 2_048
 """Number of examples of each set whose distances are in memory at a time."""
 ROUNDING = 1e-12
@@ -40,7 +42,7 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> Precisio
       k: which neighbour a ball reaches to.
 
     Raises:
-      ValueError: if a set has no k-th neighbour.
+      ValueError: if a set has no k-th neighbour, or the sets do not suit each other: see `check_features`.
     """
     real, fake = _centred(real, fake)
     real_radius, fake_radius = _radius(real, k), _radius(fake, k)
@@ -62,7 +64,7 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> DensityC
       k: which neighbour a ball reaches to.
 
     Raises:
-      ValueError: if the real set has no k-th neighbour.
+      ValueError: if the real set has no k-th neighbour, or the sets do not suit each other: see `check_features`.
     """
     real, fake = _centred(real, fake)
     radius = _radius(real, k)
@@ -85,11 +87,12 @@ def nearest_neighbour_accuracy(samples: np.ndarray, real: np.ndarray) -> float:
       real: `[N, ...]`, the same number.
 
     Raises:
-      ValueError: if the numbers differ.
+      ValueError: if the numbers differ, or a value is NaN or infinite.
     """
     if len(samples) != len(real):
         raise ValueError(f"{len(samples)} samples and {len(real)} real examples: take as many of each")
     points = np.concatenate([samples, real]).reshape(2 * len(real), -1)
+    check_features(points, points)
     nearest, least = np.zeros(len(points), int), np.full(len(points), np.inf)
     for i, j, distance in _blocks(points, points):
         if i == j:
@@ -104,6 +107,7 @@ def nearest_neighbour_accuracy(samples: np.ndarray, real: np.ndarray) -> float:
 
 def _centred(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns both sets in float64 around their common mean, where squared distances lose the fewest digits."""
+    check_features(real, fake)
     real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
     mean = (real.sum(axis=0) + fake.sum(axis=0)) / (len(real) + len(fake))
     return real - mean, fake - mean

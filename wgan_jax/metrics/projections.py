@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from wgan_jax.metrics.checks import check_features
+
 BLOCK = 64
 """Number of directions whose projections are in memory at a time."""
 
@@ -19,10 +21,11 @@ def mind(x: np.ndarray, y: np.ndarray, *, directions: int = 1_000, seed: int = 0
       seed: seed of the directions.
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ, or a number is NaN or infinite.
     """
     if x.shape != y.shape:
         raise ValueError(f"features of shapes {x.shape} and {y.shape}: take as many examples of each")
+    check_features(x, y)
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     units = np.random.default_rng(seed).normal(size=(directions, x.shape[1]))
     units /= np.linalg.norm(units, axis=1, keepdims=True)

@@ -46,10 +46,12 @@ class Splits(NamedTuple):
         """Returns the score of all images.
 
         Raises:
-          ValueError: if a split has no image.
+          ValueError: if a split has no image, or a probability is NaN or infinite.
         """
         if not self.num.all():
             raise ValueError(f"{self.num.sum():.0f} images in {len(self.num)} splits: give an image or more to each")
+        if not np.isfinite(self.sum).all():
+            raise ValueError("a probability is NaN or infinite")
         marginal = self.sum / self.num[:, None]
         scores = np.exp(self.log / self.num - xlogy(marginal, marginal).sum(axis=1))
         return InceptionScore(float(scores.mean()), float(scores.std()))
@@ -74,7 +76,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> InceptionSco
       splits: number of equal parts, consecutive, of which each has its score.
 
     Raises:
-      ValueError: if there are fewer images than splits.
+      ValueError: if there are fewer images than splits, or a probability is NaN or infinite.
     """
     num, classes = probabilities.shape
     return Splits.empty(splits, classes).add(probabilities, split_of(np.arange(num), num, splits)).score()
