@@ -101,6 +101,14 @@ def test_a_shift_counts_by_its_square(num, rng):
     assert between(moments(x), moments(x + shift)) == pytest.approx(np.sum(shift**2), abs=1e-6)
 
 
+def test_a_distance_is_not_negative(rng):
+    """Of a set and itself, with fewer examples than features, where rounding leaves ∓1e-6."""
+    for _ in range(20):
+        cov = moments(rng.normal(size=(6, 40))).cov
+        mean = np.zeros(40)
+        assert 0 <= frechet_distance(mean, cov, mean, cov) < 1e-4
+
+
 def test_how_many_examples_a_covariance_needs(rng):
     for num in (8, 9):
         x = rng.normal(size=(num, 8))

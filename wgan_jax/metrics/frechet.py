@@ -113,4 +113,4 @@ def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, 
     root = vectors * np.sqrt(values.clip(min=0))
     products = scipy.linalg.eigvalsh(root.T @ cov_b @ root)
     trace = np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(products.clip(min=0)).sum()
-    return float(np.sum((mean_a - mean_b) ** 2) + trace)
+    return max(0.0, float(np.sum((mean_a - mean_b) ** 2) + trace))  # of equal sets, rounding may leave less
