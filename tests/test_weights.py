@@ -181,6 +181,14 @@ HOSTILE = {
     "a name of many names": (b"}" + op(("x",)) + tensor() + b"s", "it holds more than a dictionary of tensors"),
     "a key of many keys": (state_dict(x=tensor(storage(key=("0",)))), "a storage of an unknown form"),
     "tuples in tuples": (b"})" + 10**6 * b"\x85" + b"K\x01s", "it holds more than the tensors of a network"),
+    "one tuple twice in a tuple": (
+        b"})" + 60 * b"2\x86" + b"K\x01s",
+        "it holds more than the tensors of a network",
+    ),
+    "one tuple twice in a tuple, by its number": (
+        b"})q\x00" + 60 * b"0h\x00h\x00\x86N0q\x00" + b"K\x01s",
+        "it holds more than the tensors of a network",
+    ),
     "a place in memory": (b"}r\xff\xff\xff\xff", "its pickle is broken"),
 }
 

@@ -111,15 +111,21 @@ class _Unpickler(pickle.Unpickler):
 
 def _unpickled(file: io.BytesIO) -> Any:
     """Returns the next object of a file."""
-    start, most, tuples = file.tell(), len(file.getbuffer()), 0
+    start, most, tuples, last = file.tell(), len(file.getbuffer()), 0, ""
+    is_tuple: dict[int, bool] = {}  # whether what is kept for later use may be one, by its number
     for opcode, argument, _ in pickletools.genops(file):
+        name = opcode.name
         # The unpickler makes its list of objects as long as the largest index says.
-        if "PUT" in opcode.name and int(argument or 0) > most:
+        if "PUT" in name and int(argument or 0) > most:
             raise ValueError("its pickle is broken")
-        # Python takes a place on its stack for each tuple in a tuple that is the key of a dictionary.
-        tuples += "TUPLE" in opcode.name
-        if tuples > MOST_TUPLES:
+        # Python looks at each tuple in a tuple that is the key of a dictionary, as often as it is in it.
+        tuples += "TUPLE" in name
+        if tuples > MOST_TUPLES or name == "DUP" or ("GET" in name and is_tuple.get(int(argument or 0))):
             raise ValueError("it holds more than the tensors of a network")
+        if "PUT" in name or name == "MEMOIZE":
+            is_tuple[len(is_tuple) if argument is None else int(argument)] = "TUPLE" in last or "POP" in last
+        else:
+            last = name
     file.seek(start)
     return _Unpickler(file).load()
 
