@@ -9,7 +9,7 @@ Any sizes, PNG, JPEG, WebP and others, in any sub-folders; a tenth of the pictur
 `--config.data.channels=1`; for pictures that may be mirrored, such as faces, `--config.data.flip=True`.
 
 The recipe is that of `fashion_mnist.py`, with wider networks: one critic update in each iteration, batch norm in the
-generator, and Adam with a rate of 1e-3 and without momentum.
+generator, and Adam with a rate of 1e-3 and without momentum; penalty and β₂ are those of WGAN-GP (arXiv 1704.00028).
 """
 
 from ml_collections import ConfigDict

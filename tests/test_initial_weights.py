@@ -122,7 +122,7 @@ OFFICIAL = {
 SCALES = {"wgan_clip": Draw("normal", 0.02, 1), "wgan_clip:mlp": Draw("normal", 0.02, 1)}
 BIASES_TOO = ("wgan_clip:mlp", "generator")
 SLOW = ("cifar10", "cifar10_resnet", "cifar10_resnet:auxiliary", "mnist")
-OURS = {"digits", "fashion_mnist"}
+OURS = {"digits", "fashion_mnist", "folder32"}
 
 
 def gan(name):

@@ -169,7 +169,7 @@ def test_eight_devices_come_as_far_from_one_as_that_from_itself(tmp_path):
 
 @pytest.mark.slow
 def test_every_kind_of_shipped_config_keeps_to_its_yardstick(tmp_path):
-    names = ["digits", "digits:clip", "digits:auxiliary", "digits:projection", "fashion_mnist"]
+    names = ["digits", "digits:clip", "digits:auxiliary", "digits:projection", "fashion_mnist:paper"]
     names += ["toy:8gaussians,penalty", "toy:swissroll,clip"]
     found = distances(tmp_path, names, ("jit:8", "pmap:8", *PARTS, "wrong:1"), timeout=3_600)
     for name in names:

@@ -114,7 +114,9 @@ MLPS = ["--config.generator.network=mlp", "--config.critic.network=mlp"]
 def train_command(directory, workdir, name="fashion_mnist", *args):
     changes = [f"--config.data.name=tfds:{name}", f"--config.data.dir={directory}"]
     tiny = [arg for arg in TINY if "depth" not in arg]  # a DCGAN has none
-    return command("train", f"--config={ROOT}/configs/fashion_mnist.py", f"--workdir={workdir}", *tiny, *changes, *args)
+    return command(
+        "train", f"--config={ROOT}/configs/fashion_mnist.py:paper", f"--workdir={workdir}", *tiny, *changes, *args
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,12 @@ def test_mistakes_in_preparing(args, words):
 
 
 def test_benchmark(directory):
-    args = [f"--config={ROOT}/configs/fashion_mnist.py", f"--config.data.dir={directory}", "--config.steps=7", *MLPS]
+    args = [
+        f"--config={ROOT}/configs/fashion_mnist.py:paper",
+        f"--config.data.dir={directory}",
+        "--config.steps=7",
+        *MLPS,
+    ]
     done = run_here(command("benchmark", "--data", "--seconds=0.01", *args))
     assert done.returncode == 0, done.stderr
     assert "images/s" in done.stdout
