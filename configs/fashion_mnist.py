@@ -9,14 +9,15 @@ Command:  pip install -e ".[prepare]"  # once, with the next line; training itse
           python -m wgan_jax.prepare --name=fashion_mnist  # once, with a network
           python -m wgan_jax.train --config=configs/fashion_mnist.py --workdir=runs/fashion_mnist
 Machine:  2 CPU cores, or 1 GPU
-Time:     about 16 minutes on 2 quiet CPU cores (7 to 8 iterations a second); the first 2,000 iterations take 5 minutes
-Expect:   clothing of all classes after 5 minutes, and sharp after 15; `python -m wgan_jax.sample --by_class` draws a row
-          of each class. The estimate falls to about 0.6, on training and on held-out images alike
+Time:     about 16 minutes on 2 quiet CPU cores; the first 2,000 iterations take 5 minutes
+Expect:   clothing of all classes after 5 minutes, and sharp after 15; `python -m wgan_jax.sample --by_class` draws a
+          row of each class. The estimate falls to about 0.6, on training and on held-out images alike
 
 The papers have no such run. Penalty and β₂ are those of WGAN-GP (arXiv 1704.00028), and its networks at half their
-width, with WGAN's kernels of 4×4 (arXiv 1701.07875). One critic update in each iteration, batch norm in the generator, a
-rate of 1e-3 without momentum, and classes by projection (arXiv 1802.05637) were found by a search: `docs/constraints.md`
-has its numbers. `paper` has the optimizer and the five critic updates of WGAN-GP's `gan_mnist.py`, but twice its rate.
+width, with WGAN's kernels of 4×4 (arXiv 1701.07875). One critic update in each iteration, batch norm in the generator,
+a rate of 1e-3 without momentum, and classes by projection (arXiv 1802.05637) were found by a search:
+`docs/constraints.md` has its numbers. `paper` has the optimizer and the five critic updates of WGAN-GP's
+`gan_mnist.py`, but twice its rate.
 """
 
 from ml_collections import ConfigDict

@@ -64,7 +64,7 @@ class Measurer:
     def keep(self, images: Images, nums: Collection[int], title: str = "") -> dict[int, dict[str, Any]]:
         """Returns what each row compares of the first images of a set: `{number of images: {row: what}}`."""
         wanted = {
-            (num, name): What(row.network, row.output, row.kept, num)
+            (num, name): What(row.network, row.output, row.kept, row.taken(num))
             for num in nums
             for name, row in self.metrics.items()
         }
@@ -139,7 +139,9 @@ def score(measurer: Measurer, reference: Images, images: Images, unseen: Images 
     floors = measurer.keep(unseen, [both], "floor")[both] if unseen else {}
     result: dict[str, dict[str, Any]] = {}
     for name, row in measurer.metrics.items():
-        num, reference_num = (min(images.num, reference.num),) * 2 if row.equal else (images.num, reference.num)
+        num, reference_num = row.taken(images.num), row.taken(reference.num)
+        if row.equal:
+            num = reference_num = min(num, reference_num)
         values = measurer.numbers(name, real[name], found[images.num][name])
         floor = measurer.numbers(name, real[name], floors[name]) if unseen else {}
         less = measurer.numbers(name, real[name], found[both][name]) if both < num else {}

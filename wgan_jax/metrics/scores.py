@@ -23,6 +23,9 @@ IMAGES = "images"
 SUBSET = 1_000
 """Images in a subset of the kernel distance."""
 
+MOST_IMAGES = 16_384
+"""Largest number of images that a metric of pixels keeps in memory: ProGAN's number for the sliced distance."""
+
 Shape = tuple[int, ...]
 
 
@@ -45,8 +48,14 @@ class Metric(NamedTuple):
     """`(shape of an image, number of images in the smaller set) -> why there is no such number`, or ""."""
     equal: bool = False
     """Whether it compares as many images as the smaller set has: the first ones of the larger set."""
+    most: int | None = None
+    """Largest number of images that it takes of a set, the first ones; None for all."""
     note: Callable[[int, int], str] = lambda num, dim: ""
     """`(number of images in the smaller set, number of features) -> what to know of the number`, or ""."""
+
+    def taken(self, num: int) -> int:
+        """Returns how many images it takes of a set of `num`."""
+        return num if self.most is None else min(num, self.most)
 
 
 def _frechet(reference: Moments, images: Moments) -> tuple[float]:
@@ -133,8 +142,9 @@ METRICS: dict[str, Metric] = {
         ("sliced_wasserstein",),
         refuses=_no_pyramid,
         equal=True,
+        most=MOST_IMAGES,
     ),
-    "ms_ssim": Metric(PIXELS, IMAGES, Rows, _similarity, ("ms_ssim",), refuses=_at_least(4)),
+    "ms_ssim": Metric(PIXELS, IMAGES, Rows, _similarity, ("ms_ssim",), refuses=_at_least(4), most=MOST_IMAGES),
     "nearest_neighbour_accuracy": Metric(
         PIXELS,
         IMAGES,
@@ -144,6 +154,7 @@ METRICS: dict[str, Metric] = {
         "0.5",
         _at_least(2),
         equal=True,
+        most=MOST_IMAGES,
     ),
 }
 """Every metric by its name. Those of the Inception network have the field's names; others name their network."""
