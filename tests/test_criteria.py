@@ -317,10 +317,9 @@ TRUTH = {
     "clip": [(0.002, 0.003), (0.005, 0.018)],
     "none": [(2e6, 3e6), (1e6, 6e6)],
 }
-GOOD = dict.fromkeys(TRUTH, 0.2) | {"none": 1.0}
 
 
-def measured(changed=(), *, quality=GOOD, work=()):
+def measured(changed=(), *, qualities=(0.2, 0.3), work=()):
     """The numbers of all rows, with others for some estimates, samples and costs."""
     estimates, works = TRUTH | dict(changed), dict.fromkeys(TRUTH, 1000.0) | dict(work)
     return {
@@ -329,7 +328,8 @@ def measured(changed=(), *, quality=GOOD, work=()):
                 "ratio": both[place][0],
                 "lipschitz_constant": both[place][1],
                 "explained": both[place][0] / both[place][1] if both[place][1] else 0.0,
-                "quality": quality[name],
+                "at_first": [0.8, 1.3],
+                "qualities": list(qualities),
                 "work": works[name],
             }
             for name, both in estimates.items()
@@ -370,7 +370,8 @@ def unconstrained(*names):
         (measured(unconstrained("clip")), [6]),  # not clipped
         (measured({"none": TRUTH["gradient_penalty"]}), [7]),  # the default constraint in the place of none
         (measured(work={"none": 1_420.0}), [8]),  # as many iterations, whatever they cost
-        (measured(quality=dict.fromkeys(TRUTH, 1.0)), [9]),  # samples that no constraint makes better
+        (measured(qualities=(0.8, 1.3)), [9]),  # a generator that is not trained, or not the one that is sampled
+        (measured(qualities=(0.3, 2.0)), [9]),  # one that runs away from the data
     ],
 )
 def test_constraints_estimate_what_they_aim_at(found, wrong):
