@@ -17,9 +17,8 @@ Wrong programs that do not meet the criteria:
 - Constant scores or no training: the estimate is 0, or far from W₁.
 - Swapped signs: the estimate is negative.
 - A slope or a distance that is measured too small: an estimate exceeds the bound of duality.
-- A constraint that is left out, or applied to the weights before they are used and not to those that are used: its
-  estimate grows as that of `none`.
-- A penalty of another target, or clipping that rescales: the estimates are not where they should be.
+- A constraint that is left out: its estimate grows as that of `none`.
+- A penalty of another target, or kernels over more or less than their norm: the estimates are not where they should be.
 - One constraint in all rows.
 - More iterations for some rows than their cost allows, or samples that do not become better.
 
@@ -141,12 +140,12 @@ def run(settings: Settings) -> harness.Result:
         figure=draw(found, floors),
         caption=(
             f"MLPs of 3 layers of {settings.width}, batches of {settings.batch_size}. Left and middle: critics after "
-            f"{settings.updates:,} updates between {POINTS} real examples and the same with Gaussian noise; the slope is "
-            "the steepest between the two sets, and dots at an edge lie beyond it. Blue: those that aim at a slope of 1. "
-            f"Right: samples of GANs after equal arithmetic, that of {settings.steps:,} generator iterations with the "
-            f"gradient penalty, {settings.n_critic} critic updates in each, against held-out examples, medians of "
-            f"{settings.seeds} seeds; dotted: training examples. γ = {settings.gamma:g}, dropout {settings.dropout:g} with "
-            "the consistency term."
+            f"{settings.updates:,} updates between {POINTS} real examples and the same with Gaussian noise; the slope "
+            "is the steepest between the two sets. Dots at an edge lie beyond it. Blue: those that aim at a slope of "
+            f"1. Right: samples of GANs after equal arithmetic, that of {settings.steps:,} generator iterations with "
+            f"the gradient penalty, {settings.n_critic} critic updates in each, against held-out examples, medians of "
+            f"{settings.seeds} seeds; dotted: training examples. γ = {settings.gamma:g}, dropout "
+            f"{settings.dropout:g} with the consistency term."
         ),
         claim=(
             "constraints that aim at a slope of 1 estimate the distance itself: their estimates are "
