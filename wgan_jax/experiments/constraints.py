@@ -290,7 +290,8 @@ def train(config: ConfigDict, seed: int) -> tuple[float, float, float]:
     for state, _ in setups.states(make_train_step(gan), start, source, config=config, every=every):
         jax.block_until_ready(state)
         times.append(time.perf_counter())
-    spent = np.diff(times)[1:11]  # the first part compiles, and what is left after ten parts is shorter
+    spent = np.diff(times)[:10]  # what is left after ten parts is shorter
+    spent = spent[1:] if len(spent) > 1 else spent  # the first part compiles
     real = real_examples(config, "held_out")
     before, after = (quality(np.asarray(sample(gan, s, s.key, POINTS)), real) for s in (start, state))
     return before, after, 1e3 * float(np.median(spent)) / every
