@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wgan_jax.experiments import (
+    constraints,
     gradient_norms,
     harness,
     meaningful_loss,
@@ -299,3 +300,79 @@ def test_every_method_has_as_many_critic_updates_in_a_segment():
     critic = [robustness.digits_config(robustness.QUICK, method).n_critic for method in robustness.METHODS]
     assert critic == [5, 1, 5]
     assert [n * robustness.iterations(robustness.QUICK, n) for n in critic] == [125, 125, 125]
+
+
+# constraints
+
+# Estimate over W₁ and steepest slope of each constraint, on the plane and on digits.
+TRUTH = {
+    "gradient_penalty": [(0.93, 1.11), (0.84, 1.07)],
+    "lipschitz_penalty": [(1.0, 1.12), (0.84, 1.05)],
+    "gradient_penalty + consistency": [(0.77, 0.93), (0.72, 0.93)],
+    "dragan": [(1.06, 2.5), (0.93, 1.3)],
+    "wasserstein_divergence": [(0.56, 0.71), (0.55, 0.70)],
+    "r1": [(0.9, 2.3), (3.9, 6.0)],
+    "r1, every 16": [(0.9, 2.3), (3.9, 6.0)],
+    "spectral_norm": [(0.54, 0.77), (0.29, 0.52)],
+    "clip": [(0.002, 0.003), (0.005, 0.018)],
+    "none": [(2e6, 3e6), (1e6, 6e6)],
+}
+
+
+def measured(changed=(), *, qualities=(0.2, 0.3), work=()):
+    """The numbers of all rows, with others for some estimates, samples and costs."""
+    estimates, works = TRUTH | dict(changed), dict.fromkeys(TRUTH, 1000.0) | dict(work)
+    return {
+        where: {
+            name: {
+                "ratio": both[place][0],
+                "lipschitz_constant": both[place][1],
+                "explained": both[place][0] / both[place][1] if both[place][1] else 0.0,
+                "at_first": [0.8, 1.3],
+                "qualities": list(qualities),
+                "work": works[name],
+            }
+            for name, both in estimates.items()
+        }
+        for place, where in enumerate(constraints.SETS)
+    }
+
+
+def every_row(both):
+    return dict.fromkeys(TRUTH, both)
+
+
+def scaled(ratio, slope):
+    return {name: [(a * ratio, b * slope) for a, b in both] for name, both in TRUTH.items()}
+
+
+def unconstrained(*names):
+    return dict.fromkeys(names, TRUTH["none"])
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong"),
+    [
+        (measured(), []),
+        (measured(every_row([(0.0, 0.0)] * 2)), [1, 4, 5, 6, 7]),  # constant scores
+        (measured(every_row([(0.05, 0.2)] * 2)), [1, 3, 4, 5, 7]),  # not trained
+        (measured(scaled(-1, 1)), [1, 4, 5, 6, 7]),  # swapped signs
+        (measured(scaled(1, 0.5)), [0]),  # a slope that is measured too small
+        (measured(scaled(2, 1)), [0, 1]),  # a distance that is measured too small
+        (measured(every_row(TRUTH["gradient_penalty"])), [3, 4, 5, 6, 7]),  # one constraint in all rows
+        (measured(unconstrained("gradient_penalty")), [1, 2, 3]),  # a penalty that is left out
+        (measured(unconstrained("spectral_norm")), [4]),  # weights that are not normalized
+        (measured({"spectral_norm": [(0.9, 1.5), (0.8, 1.4)]}), [4]),  # a σ that is too small
+        (measured({"spectral_norm": [(0.001, 0.002)] * 2}), [4]),  # normalized by the Frobenius norm, layer by layer
+        (measured({"gradient_penalty": [(1.9, 2.1), (1.7, 2.0)]}), [1, 2, 3]),  # a target of 2
+        (measured({"gradient_penalty + consistency": TRUTH["gradient_penalty"]}), [3]),  # no dropout, no term
+        (measured({"r1": TRUTH["lipschitz_penalty"]}), [5]),  # a penalty of the slopes above 1
+        (measured(unconstrained("clip")), [6]),  # not clipped
+        (measured({"none": TRUTH["gradient_penalty"]}), [7]),  # the default constraint in the place of none
+        (measured(work={"none": 1_420.0}), [8]),  # as many iterations, whatever they cost
+        (measured(qualities=(0.8, 1.3)), [9]),  # a generator that is not trained, or not the one that is sampled
+        (measured(qualities=(0.3, 2.0)), [9]),  # one that runs away from the data
+    ],
+)
+def test_constraints_estimate_what_they_aim_at(found, wrong):
+    assert broken(constraints.criteria(found)) == wrong

@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 
 import wgan_jax
+from wgan_jax.config import build
+from wgan_jax.config.tables import CONSTRAINTS
+from wgan_jax.cost import flops
 from wgan_jax.data import toy
 from wgan_jax.errors import UserError
+from wgan_jax.experiments import constraints as measured_constraints
 from wgan_jax.experiments import (
     gradient_norms,
     harness,
@@ -52,6 +56,7 @@ TINY = {
     meaningful_loss: {"width": 8, "generators": "8:1e-3", "steps": 4, "batch_size": 16, "warmup": 6, "measurements": 4},
     overfitting: {"width": 8, "steps": 4, "few": 20, "many": 40, "batch_size": 10, "measurements": 2},
     robustness: {"architectures": 1, "seeds": 2, "depths": "1", "widths": "8", "steps": 12, "batch_size": 16},
+    measured_constraints: {"width": 8, "updates": 4, "steps": 2, "batch_size": 16, "seeds": 1},
 }
 NUMBERS = {
     value_surfaces: {"8gaussians"},
@@ -61,6 +66,7 @@ NUMBERS = {
     meaningful_loss: {"wasserstein", "non_saturating"},
     overfitting: {"20 images", "40 images"},
     robustness: {"criterion", "successes", "against", "architectures"},
+    measured_constraints: {"plane", "digits", "floor"},
 }
 
 
@@ -239,3 +245,49 @@ def test_lines_are_parallel():
     assert np.all(points[:, 0] == np.float32(0.3))
     height = np.sort(points[:, 1])
     np.testing.assert_allclose(height, np.linspace(0, 1, 10_000), atol=0.02)
+
+
+def test_every_constraint_is_measured():
+    kinds = {kind for row in measured_constraints.ROWS.values() for kind in row.kind.split("+")}
+    assert kinds == set(CONSTRAINTS) - {"r2"}
+
+
+@pytest.mark.parametrize("where", measured_constraints.SETS)
+@pytest.mark.parametrize("name", measured_constraints.ROWS)
+def test_the_cost_of_a_row_is_its_share_of_the_counted_arithmetic(where, name):
+    """Counted from the widths here, and from the traced networks in `cost`."""
+    settings = dataclasses.replace(measured_constraints.QUICK, width=24, n_critic=3)
+
+    def costs(row):
+        config = measured_constraints.config_of(settings, where, row)
+        gan = build(config)
+        return measured_constraints.products(gan, config), flops.of_step(gan, 1, config.n_critic)
+
+    ours, counted = costs(measured_constraints.ROWS[name])
+    assert 2 * ours == pytest.approx(counted, rel=1e-9, abs=1)  # rounded there; a product and a sum
+
+
+def test_each_fixed_fake_is_drawn_as_often_as_the_others():
+    points = np.arange(40, dtype=np.float32).reshape(10, 4)
+    z = jax.random.normal(jax.random.key(0), (20_000, 1))
+    drawn = np.asarray(measured_constraints.Drawn(points).apply({}, z))
+    assert {tuple(row) for row in drawn} == {tuple(row) for row in points}
+    counts = np.bincount((drawn[:, 0] / 4).astype(int))
+    np.testing.assert_allclose(counts, 2_000, atol=212)  # five standard deviations
+    far = measured_constraints.Drawn(points).apply({}, jnp.array([[-50.0], [50.0]]))
+    np.testing.assert_array_equal(far, points[[0, -1]])
+
+
+def test_noise_is_as_wide_as_the_examples():
+    points = 3 * np.random.default_rng(1).standard_normal((20_000, 2)).astype(np.float32) + 5
+    noise = measured_constraints.noisy(points, 0) - points
+    np.testing.assert_allclose(noise.std(axis=0), 3, rtol=0.03)
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.1)
+
+
+def test_the_quality_of_samples():
+    rng = np.random.default_rng(0)
+    points, images = rng.standard_normal((50, 2)), rng.uniform(-1, 1, (50, 4, 4, 1))
+    assert measured_constraints.quality(points + np.array([3.0, 4.0]), points) == pytest.approx(5.0)
+    assert measured_constraints.quality(images + 10.0, images) == 1.0
+    assert measured_constraints.quality(np.full((50, 2), np.nan), points) == np.inf

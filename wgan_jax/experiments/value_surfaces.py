@@ -163,7 +163,8 @@ def measure(gan: Gan, state: TrainState, real: np.ndarray, fake: np.ndarray, exa
       explained: estimate / (K · W₁), or 0 if K is 0.
     """
     scores = [np.asarray(gan.score(state.critic, jnp.asarray(x)).value, np.float64) for x in (real, fake)]
-    constant = float((np.abs(np.subtract.outer(*scores)) / cdist(real, fake)).max())
+    distances = cdist(*(x.reshape(len(x), -1) for x in (real, fake)))
+    constant = float((np.abs(np.subtract.outer(*scores)) / distances).max())
     estimate = float(gan.game.estimate(*map(jnp.asarray, scores)))
     return {
         "estimate": estimate,
