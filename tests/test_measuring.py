@@ -90,27 +90,29 @@ def test_too_few_images_for_a_covariance_are_said_and_give_a_number():
     assert entry["floor"] is None
 
 
-def test_eight_devices_give_the_numbers_of_one(tmp_path, numbers):
-    command = [sys.executable, "-m", "tests.measured", str(tmp_path / "found.json")]
-    end(subprocess.Popen(command, cwd=ROOT, env=devices_environment(8), stderr=subprocess.PIPE, text=True))
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert_same(found["8"], found["1"], rel=1e-9)
-    assert_same(found["8"], numbers, rel=1e-4)  # this process optimizes its programs
+def measure_in(out, *processes, devices):
+    """The numbers that processes find, each with some devices and further arguments, as one run."""
+    command = [sys.executable, "-m", "tests.measured", str(out)]
+    options = {"cwd": ROOT, "env": devices_environment(devices), "stderr": subprocess.PIPE, "text": True}
+    end(*(subprocess.Popen([*command, *more], **options) for more in processes))
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def devices(tmp_path_factory):
+    return measure_in(tmp_path_factory.mktemp("devices") / "found.json", [], devices=8)
+
+
+def test_eight_devices_give_the_numbers_of_one(devices, numbers):
+    assert_same(devices["8"], devices["1"], rel=1e-9)
+    assert_same(devices["8"], numbers, rel=1e-4)  # this process optimizes its programs
 
 
 @pytest.mark.slow
-def test_two_hosts_give_the_numbers_of_one_device(tmp_path, numbers):
+def test_two_hosts_give_the_numbers_of_one_device(tmp_path, devices):
     address = f"localhost:{free_port()}"
-    command = [sys.executable, "-m", "tests.measured", str(tmp_path / "found.json"), address, "2"]
-    end(
-        *(
-            subprocess.Popen(
-                [*command, str(i)], cwd=ROOT, env=devices_environment(2), stderr=subprocess.PIPE, text=True
-            )
-            for i in range(2)
-        )
-    )
-    assert_same(json.loads((tmp_path / "found.json").read_text())["hosts"], numbers, rel=1e-4)
+    found = measure_in(tmp_path / "found.json", *([address, "2", str(i)] for i in range(2)), devices=2)
+    assert_same(found["hosts"], devices["1"], rel=1e-6)
 
 
 def assert_same(found, expected, rel):

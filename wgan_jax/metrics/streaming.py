@@ -10,7 +10,7 @@ from wgan_jax.devices.mesh import Parallel, own_rows
 from wgan_jax.metrics.kept import Kept
 from wgan_jax.metrics.sets import Images
 
-BATCH = 32
+BATCH = 16
 """Images on one device in one call. It is the same for any number of devices, and so are the bits of an image's row."""
 
 Outputs = Mapping[str, jax.Array]
