@@ -16,9 +16,9 @@ Expect:   not measured; the estimate falls as the samples improve, and where its
 
 All settings of `penalty` are those of WGAN-GP's CIFAR-10 DCGAN (arXiv 1704.00028, section 5.3, and its code, whose
 names stand beside the values): width 128, batch norm in the generator only, no flips and no noise on the bytes.
-Differences: its first batch norm has a scale and moments per unit, ours per channel; the moving average of the generator
-is sampled, and `--config.ema_decay=0` samples the generator itself, as the code does. The other two change what stands
-at the end of the file, and keep these networks: the papers' results are of their own.
+Differences: its first batch norm has a scale and moments per unit, ours per channel; the moving average of the
+generator is sampled, and `--config.ema_decay=0` samples the generator itself, as the code does. The other two change
+what stands at the end of the file, and keep these networks: the papers' results are of their own.
 """
 
 from ml_collections import ConfigDict
