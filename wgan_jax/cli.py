@@ -36,6 +36,7 @@ def run(main: Callable[[], None]) -> None:
         try:
             with clear_errors():
                 main()
+                sys.stdout.flush()  # what the reader of the output no longer takes is known here, not at exit
         except UserError as error:
             fail(str(error))
         except BrokenPipeError:
