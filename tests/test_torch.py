@@ -50,12 +50,14 @@ def config_of(case):
         latent_dim=LATENT,
         data__size=SHAPE[0],
         data__channels=SHAPE[2],
+        generator__network=network,
+        critic__network=network,
         constraint__kind=constraint,
         generator__norm=generator_norm,
         critic__norm=critic_norm,
     )
     for player in (config.generator, config.critic):
-        player.network, player.width = network, WIDTH
+        player.width = WIDTH
         if network == "resnet":
             player.activation = "relu"
         if constraint == "clip":
