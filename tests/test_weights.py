@@ -401,5 +401,14 @@ def test_the_cache_is_in_the_home_unless_the_environment_says_otherwise(monkeypa
     assert weights.cache() == tmp_path / ".cache" / "wgan_jax" / "weights"
 
 
+def test_a_user_without_a_home_folder_is_asked_for_a_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does without a home
+    with pytest.raises(UserError, match=r"no home folder for the cache .*; let XDG_CACHE_HOME name one"):
+        weights.cache()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert weights.cache() == tmp_path / "wgan_jax" / "weights"
+
+
 if __name__ == "__main__":
     print(damage({"archive": archive, "older": older}[sys.argv[1]]))

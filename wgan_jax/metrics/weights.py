@@ -47,7 +47,7 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 
 
 class Weights(NamedTuple):
-    """What is in a file of weights."""
+    """Content of a file of weights."""
 
     path: Path
     sha256: str
@@ -55,9 +55,15 @@ class Weights(NamedTuple):
 
 
 def cache() -> Path:
-    """Returns the folder of fetched weights, in `XDG_CACHE_HOME` or `~/.cache`."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "wgan_jax" / "weights"
+    """Returns the folder of fetched weights, in `XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+      UserError: if there is neither, as in a container whose user has no home folder.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if home.startswith("~"):
+        raise UserError("there is no home folder for the cache of weights and statistics; let XDG_CACHE_HOME name one")
+    return Path(home) / "wgan_jax" / "weights"
 
 
 def find() -> Path:
