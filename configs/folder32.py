@@ -8,7 +8,7 @@ Expect:   on 3,400 emoji, faces and figures that can be told after 20 minutes (4
 Any sizes, PNG, JPEG, WebP and others, in any sub-folders; a tenth of the pictures is held out. For grey pictures
 `--config.data.channels=1`; for pictures that may be mirrored, such as faces, `--config.data.flip=True`.
 
-The recipe is that of `fashion_mnist.py`, with wider networks: one critic update in each iteration, batch norm in the
+The recipe is that of `fashion_mnist.py` without classes: one critic update in each iteration, batch norm in the
 generator, and Adam with a rate of 1e-3 and without momentum; penalty and β₂ are those of WGAN-GP (arXiv 1704.00028).
 """
 

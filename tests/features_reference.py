@@ -13,6 +13,8 @@ import pathlib
 
 import numpy as np
 
+from .other_packages import import_torchvision
+
 RECORD = pathlib.Path(__file__).with_name("features.json")
 SIZES = (28, 32, 64, 299, 512)
 INPUTS = ("tf1", "torch", "clean")
@@ -69,8 +71,7 @@ class Networks:
     def __init__(self, tensors):
         import torch
 
-        for op in ("nms", "qnms"):  # torchvision's wheel is built for CUDA, and misses them on the CPU
-            torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_torchvision()
         import pytorch_fid.inception
         import torch_fidelity.feature_extractor_inceptionv3 as fidelity
 

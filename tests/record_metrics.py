@@ -1,7 +1,7 @@
 """Writes down what other packages compute from seeded arrays, for `test_distances.py`.
 
     pip install -e ".[compare]"
-    python tests/record_metrics.py
+    python -m tests.record_metrics
 
 It needs NumPy and the packages, but not wgan_jax, and replaces `recorded_metrics.json`.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .other_packages import import_torchvision
 
 RECORD = Path(__file__).with_name("recorded_metrics.json")
 PACKAGES = ("numpy", "scipy", "torch", "pytorch-fid", "torch-fidelity", "prdc")
@@ -38,14 +40,9 @@ def logits() -> np.ndarray:
 
 def compute() -> dict[str, Any]:
     """Returns the numbers of the other packages by package and measure."""
-    import torch
-
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # its build for CUDA looks for operators that a build of torch for the CPU lacks
-        for operator in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float t) -> Tensor")
+    import_torchvision()
     import prdc
+    import torch
     from pytorch_fid.fid_score import calculate_frechet_distance
     from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 

@@ -1,6 +1,5 @@
 """Distances between sets of features against closed forms, plain definitions, and what other packages compute."""
 
-import importlib.util
 import itertools
 import json
 import tracemalloc
@@ -27,6 +26,7 @@ from wgan_jax.metrics.frechet import Moments, Sums, enough
 from wgan_jax.metrics.splits import Splits, split_of
 
 from . import record_metrics
+from .other_packages import need
 
 
 @pytest.fixture
@@ -401,7 +401,5 @@ def test_as_other_packages_computed_it():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of the other packages
 def test_as_other_packages_compute_it():
-    for package in ("torch", "torchvision", "pytorch_fid", "torch_fidelity", "prdc"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f'{package} is not here: pip install -e ".[compare]"')
+    need("torch", "torchvision", "pytorch_fid", "torch_fidelity", "prdc")
     check(record_metrics.compute())

@@ -8,7 +8,6 @@ Without them, ours is held against what they gave when `python -m tests.features
 """
 
 import functools
-import importlib.util
 import json
 
 import flax.linen as nn
@@ -23,6 +22,7 @@ from wgan_jax.metrics import features, folding, inception, lite0, resizing, weig
 
 from . import features_reference as reference
 from .features_reference import INPUTS, SIZES, picture
+from .other_packages import need
 
 RECORD = json.loads(reference.RECORD.read_text())
 TOLERANCE = 1e-5
@@ -237,9 +237,7 @@ def test_weights_of_another_network_are_refused(change, says, tmp_path):
 
 @pytest.fixture(scope="module")
 def theirs():
-    for package in ("torch", "torchvision", "pytorch_fid", "torch_fidelity"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    need("torch", "torchvision", "pytorch_fid", "torch_fidelity")
     return reference.Networks(tensors())
 
 

@@ -1000,22 +1000,23 @@ def image_set(num, side=16):
     return ArraySource(np.zeros((num, side, side, 1), np.uint8))
 
 
+def more_than_there_are(wish):
+    """The case of a wish for more images than there are: as many as the message says are there will do."""
+    wishes = evaluation.Wishes(metrics=("ms_ssim",), **{wish: 30})
+    message = told(evaluation.evaluate_images, image_set(20), image_set(20), wishes)
+    there = int(read(r"there are (\d+) images", message))
+    evaluation.evaluate_images(image_set(20), image_set(20), dataclasses.replace(wishes, **{wish: there}))
+    return message
+
+
 @case("--num={}: there are {} images")
 def _(*_):
-    wishes = evaluation.Wishes(metrics=("ms_ssim",), num=30)
-    message = told(evaluation.evaluate_images, image_set(20), image_set(20), wishes)
-    num = int(read(r"there are (\d+) images", message))
-    evaluation.evaluate_images(image_set(20), image_set(20), dataclasses.replace(wishes, num=num))
-    return message
+    return more_than_there_are("num")
 
 
 @case("--reference_num={}: there are {} images")
 def _(*_):
-    wishes = evaluation.Wishes(metrics=("ms_ssim",), reference_num=30)
-    message = told(evaluation.evaluate_images, image_set(20), image_set(20), wishes)
-    num = int(read(r"there are (\d+) images", message))
-    evaluation.evaluate_images(image_set(20), image_set(20), dataclasses.replace(wishes, reference_num=num))
-    return message
+    return more_than_there_are("reference_num")
 
 
 @case("--images and --reference must have one size")

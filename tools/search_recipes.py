@@ -1,7 +1,7 @@
 """Trains recipes on Fashion-MNIST and measures them on the way: where the table of `docs/constraints.md` comes from.
 
     python tools/search_recipes.py --out=runs/search                  # every recipe, about 8 minutes on a large GPU
-    python tools/search_recipes.py --out=runs/search --only=gp1,sn1   # some of them
+    python tools/search_recipes.py --out=runs/search --only=gp1,r1_1  # some of them
 
 Each recipe trains for as many iterations as 15 minutes of two CPU cores are worth by its arithmetic, and is measured
 after a sixth, a third and two thirds of them too. The measure is a Fréchet distance between 10,000 samples and 10,000
@@ -41,7 +41,7 @@ CALL = 250
 """Iterations in one compiled call."""
 
 
-def recipe(width=32, gwidth=None, norm="batch", cnorm="none", lr=1e-3, clr=None, b1=0.5, b2=0.9, kernel=5, **more):
+def recipe(width=32, norm="batch", cnorm="none", lr=1e-3, b1=0.5, b2=0.9, kernel=5, **more):
     """Returns changes of the default settings. Double underscores in further names stand for dots."""
     changes = {
         "n_critic": 1,
@@ -51,12 +51,12 @@ def recipe(width=32, gwidth=None, norm="batch", cnorm="none", lr=1e-3, clr=None,
         "data.channels": 1,
     }
     network = more.pop("network", "dcgan")
-    for player, size, kind, rate in (("generator", gwidth or width, norm, lr), ("critic", width, cnorm, clr or lr)):
+    for player, kind in (("generator", norm), ("critic", cnorm)):
         changes |= {
             f"{player}.network": network,
-            f"{player}.width": size,
+            f"{player}.width": width,
             f"{player}.norm": kind,
-            f"{player}.optimizer.learning_rate": rate,
+            f"{player}.optimizer.learning_rate": lr,
             f"{player}.optimizer.b1": b1,
             f"{player}.optimizer.b2": b2,
         }

@@ -53,7 +53,13 @@ def to_uint8(images: chex.Array) -> np.ndarray:
 
     WGAN-GP's code rounds down: `floor(255.99 / 2 · (x + 1))`, in some scripts `floor(255 / 2 · (x + 1))`.
     """
-    return np.clip(np.rint((np.asarray(images) + 1) * 127.5), 0, 255).astype(np.uint8)
+    return quantise(np.asarray(images))
+
+
+def quantise(images: Array) -> Array:
+    """Converts as `to_uint8` does, and leaves the images where they are: numpy's or JAX's."""
+    xp = jnp if isinstance(images, jax.Array) else np
+    return xp.clip(xp.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def labels(gan: Gan, batch: Batch) -> Label:

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from wgan_jax import data
@@ -53,7 +52,7 @@ def evaluate(
       UserError: if the data cannot be read.
     """
     train, held_out = (data.load(config, split, most=evaluators.EXAMPLES) for split in ("train", "held_out"))
-    devices = Parallel(tuple(jax.devices()))
+    devices = Parallel.from_devices()
     context = Context(config=config, gan=gan, train=train, held_out=held_out, devices=devices, ema=ema, seed=seed)
     result = {"step": int(state.step)}
     for row in rows:
@@ -112,7 +111,7 @@ def evaluate_samples(
     Raises:
       UserError: if a metric, a network or the data are not there, or do not suit each other.
     """
-    devices = Parallel(tuple(jax.devices()))
+    devices = Parallel.from_devices()
     train, held_out = (data.load(config, split) for split in ("train", "held_out"))
     num = wishes.num or min(MOST, len(train), len(held_out))
     reference = sets.real(train, fixed_subset(train, _reference_num(wishes, num, len(train))), devices)
@@ -144,7 +143,7 @@ def evaluate_images(images: Source, reference: Source, wishes: Wishes) -> Number
     Raises:
       UserError: if the sizes differ, or a metric or a network is not there or does not suit.
     """
-    devices = Parallel(tuple(jax.devices()))
+    devices = Parallel.from_devices()
     if images.image_shape[:2] != reference.image_shape[:2]:
         sizes = " and ".join("×".join(map(str, source.image_shape[:2])) for source in (images, reference))
         raise UserError(f"images of {sizes}: --images and --reference must have one size")

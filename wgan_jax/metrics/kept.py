@@ -1,4 +1,4 @@
-"""What is kept of a set of images while it streams through a network, and how the hosts' parts are joined.
+"""Statistics that are kept of a set of images while it streams through a network; the hosts join their parts.
 
 Nothing grows with the number of images except `Rows`.
 """

@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from wgan_jax.data import Source
 from wgan_jax.data.digest import sha256
 from wgan_jax.devices import hosts, mesh
 from wgan_jax.devices.mesh import Parallel
-from wgan_jax.method.batch import to_uint8
+from wgan_jax.method.batch import quantise, to_uint8
 from wgan_jax.method.draws import Keys, Stream
 from wgan_jax.method.gan import Gan
 from wgan_jax.method.state import TrainState
@@ -70,8 +69,7 @@ def samples(
         latents, condition = gan.prior.draw(
             keys.of(Stream.SAMPLE_LATENTS), gan.prior.classes(keys.of(Stream.SAMPLE_LABELS))
         )
-        images = gan.generate(variables, latents, condition).value
-        return jnp.clip(jnp.rint((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
+        return quantise(gan.generate(variables, latents, condition).value)
 
     compiled = devices.compile_rows(gan.with_precision(draw), (None, None, 0))
     key = devices.replicate(jax.random.key(seed))
